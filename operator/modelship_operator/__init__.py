@@ -1,0 +1,1 @@
+"""Modelship: train, prove and serve models on Kubernetes. The control plane; never imports torch."""
