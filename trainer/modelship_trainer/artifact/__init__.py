@@ -1,0 +1,1 @@
+"""Artifacts: directories addressed by content."""

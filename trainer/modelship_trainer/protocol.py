@@ -1,0 +1,201 @@
+"""The contract between the operator and the pods it starts: environment, files, exit codes, progress, the result.
+
+The operator writes the environment and reads the result; the trainer does the reverse. Both import this file and nothing else of
+each other's.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelship_trainer.judgement import Gate, Method, Metric, MetricResult
+from modelship_trainer.recipe import Recipe
+from modelship_trainer.schema import Model
+
+# --- environment of the pods --------------------------------------------------------------------------------------------------
+ENV_TASK = "MODELSHIP_TASK"
+"""JSON of a `TrainTask` or `EvaluateTask`: everything the pod must do."""
+ENV_PVC_ROOT = "MODELSHIP_PVC_ROOT"
+"""Folder in which each claim is mounted: `pvc://claim/path` is `$MODELSHIP_PVC_ROOT/claim/path`."""
+PVC_ROOT = "/mnt/pvc"
+ENV_FOLD = "JOB_COMPLETION_INDEX"
+"""Set by Kubernetes in pods of an Indexed Job: the fold of a k-fold evaluation."""
+ENV_PROGRESS_URL = "MODELSHIP_PROGRESS_URL"
+"""Where `ProgressReport`s are POSTed; unset: nowhere."""
+ENV_TOKEN_FILE = "MODELSHIP_TOKEN_FILE"  # noqa: S105 - a path
+"""File with the projected service-account token of the audience `modelship`, sent as a bearer token; re-read for each push."""
+TOKEN_FILE = "/var/run/secrets/modelship.dev/token"  # noqa: S105 - a path
+ENV_TERMINATION_LOG = "MODELSHIP_TERMINATION_LOG"
+TERMINATION_LOG = "/dev/termination-log"
+TERMINATION_LIMIT = 4096
+"""Bytes of a termination message that kubelet keeps."""
+ENV_CREDENTIALS_PREFIX = "MODELSHIP_DATA_"
+"""Keys of `data.credentialsSecret` arrive as environment variables with this prefix: MODELSHIP_DATA_token, ..."""
+AUDIENCE = "modelship"
+METRICS_PORT = 9090
+"""Port of the trainer's Prometheus endpoint."""
+
+
+class ExitCode(IntEnum):
+    """How a pod of ours ends. `podFailurePolicy` of the Job knows these numbers."""
+
+    OK = 0
+    INVALID = 64
+    """The user has to change something: the same run would fail again. Never retried."""
+    DIGEST_MISMATCH = 66
+    """Bytes are not the ones that were recorded. Never retried."""
+    TEMPORARY = 75
+    """A store or server did not answer: retried, counted against retryLimit."""
+    INTERRUPTED = 143
+    """SIGTERM; a checkpoint was written, and the next pod goes on from it."""
+
+
+# --- what a pod is told -------------------------------------------------------------------------------------------------------
+
+
+class RunRef(Model):
+    """The resource that a pod works for."""
+
+    kind: Literal["ModelTraining", "ModelEvaluation"]
+    namespace: str
+    name: str
+    uid: str
+
+
+class ArtifactRef(Model):
+    """Where an artifact lies, and what it must be."""
+
+    uri: str = Field(max_length=2048, description="Folder of the artifact.")
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="SHA-256 of its manifest.json, which names every file's.")
+
+
+class TrainTask(Model):
+    """Train `recipe`, publish the artifact in `store`."""
+
+    task: Literal["train"] = "train"
+    run: RunRef
+    recipe: Recipe
+    store: str
+
+
+class EvaluateTask(Model):
+    """Measure `artifact`. As a pod of an Indexed Job (`ENV_FOLD` set): train and score one fold, write it to `store`.
+
+    Without: score the artifact on its test split, gather the folds, write the report to `store`.
+    """
+
+    task: Literal["evaluate"] = "evaluate"
+    run: RunRef
+    artifact: ArtifactRef
+    source: str | None = None
+    """Other data than the artifact's own recipe names; its rows are all test rows."""
+    method: Method
+    metrics: list[Metric]
+    gates: list[Gate]
+    baseline: list[MetricResult] | None = None
+    store: str
+    """Folder of this evaluation: `folds/<i>.json`, `report.html`, `results.json`."""
+
+
+# --- what a pod answers -------------------------------------------------------------------------------------------------------
+
+
+class Progress(Model):
+    """How far a run is."""
+
+    phase: Annotated[str, Field(max_length=63)] = Field(
+        description="Loading, Preprocessing, Training, Exporting, Scoring or Publishing."
+    )
+    epoch: int | None = Field(None, ge=0, description="Epochs done.")
+    epochs: int | None = Field(None, ge=0, description="Epochs planned.")
+    step: int | None = Field(None, ge=0, description="Optimiser steps done.")
+    steps: int | None = Field(None, ge=0, description="Optimiser steps planned.")
+    loss: str | None = Field(None, max_length=32, description="Training loss of the last epoch.")
+    val_loss: str | None = Field(None, max_length=32, description="Validation loss of the last epoch.")
+    samples_per_second: str | None = Field(None, max_length=32, description="Training rows per second.")
+    eta_seconds: int | None = Field(None, ge=0, description="Estimated seconds to the end.")
+
+
+class ProgressReport(Model):
+    """Body of a progress push. The token tells who pushes; `run` must match the pod's owner."""
+
+    run: RunRef
+    pod: str = Field(max_length=253)
+    fold: int | None = None
+    progress: Progress
+
+
+class FailureReason(StrEnum):
+    """Why a run failed, in its termination message and in the resource's conditions."""
+
+    RECIPE_INVALID = "RecipeInvalid"
+    DATA_NOT_FOUND = "DataNotFound"
+    DATA_INVALID = "DataInvalid"
+    NON_FINITE_LOSS = "NonFiniteLoss"
+    OUT_OF_MEMORY = "OutOfMemory"
+    EXPORT_MISMATCH = "ExportMismatch"
+    DIGEST_MISMATCH = "DigestMismatch"
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    USER_CODE_FAILED = "UserCodeFailed"
+    INTERNAL_ERROR = "InternalError"
+
+
+class Failure(Model):
+    """Termination message of a run that failed; `message` is one sentence that says what to change."""
+
+    schema_version: Literal[1] = 1
+    result: Literal["Failed"] = "Failed"
+    reason: FailureReason
+    message: str
+
+
+class TrainResult(Model):
+    """Termination message of a training that succeeded."""
+
+    schema_version: Literal[1] = 1
+    result: Literal["Trained"] = "Trained"
+    artifact: ArtifactRef
+    size_bytes: int
+    recipe_digest: str
+    data_digest: str
+    epochs: int
+    steps: int
+    metrics: dict[str, str]
+    """Last training loss and the validation metrics of the kept epoch, as decimal strings."""
+    parameters: int
+    duration_seconds: float
+    samples_per_second: float
+
+
+class FoldResult(Model):
+    """Termination message of one fold; also written, with the predictions' summary, to `folds/<i>.json`."""
+
+    schema_version: Literal[1] = 1
+    result: Literal["FoldScored"] = "FoldScored"
+    fold: int
+    metrics: dict[str, str]
+    data_digest: str
+
+
+class EvaluateResult(Model):
+    """Termination message of the scoring pod: all that the verdict is made of."""
+
+    schema_version: Literal[1] = 1
+    result: Literal["Evaluated"] = "Evaluated"
+    artifact_digest: str
+    recipe_digest: str
+    data_digest: str
+    results: list[MetricResult]
+    report: str
+    """URI of the HTML report."""
+    rows: int
+    """Test rows that the artifact was scored on."""
+
+
+class Outcome(Model):
+    """Any termination message, told apart by `result`."""
+
+    message: Annotated[TrainResult | FoldResult | EvaluateResult | Failure, Field(discriminator="result")]

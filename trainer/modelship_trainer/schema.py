@@ -1,0 +1,80 @@
+"""Base classes of every type that a user writes: strict, frozen, camelCase, with the CEL rules of the API server.
+
+What pydantic checks offline (`modelship validate`, the trainer) and what kube-apiserver checks (the CRD) comes from the same
+class: field bounds go through JSON schema, cross-field rules are stated once as `Rule` beside the validator that mirrors them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, ClassVar, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+
+class Rule(NamedTuple):
+    """A CEL rule of the API server (`x-kubernetes-validations`): expression over `self`, and the message that a user reads."""
+
+    rule: str
+    message: str
+
+
+class Model(BaseModel):
+    """A part of a spec: unknown fields are errors, values never change, JSON names are camelCase."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """CEL rules that the CRD generator attaches to this object; each has a pydantic validator that mirrors it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The canonical JSON object: camelCase names, unset optional fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class OneOf(Model):
+    """A union with a field per variant, of which exactly one is set (Kubernetes API conventions, 'Unions')."""
+
+    @classmethod
+    def variants(cls) -> list[str]:
+        """JSON names of the variants."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+    @classmethod
+    def one_of_rule(cls) -> Rule:
+        """The CEL rule that says the same as the validator below."""
+        names = cls.variants()
+        terms = ", ".join(f"has(self.{name})" for name in names)
+        return Rule(f"[{terms}].filter(x, x).size() == 1", f"set exactly one of {', '.join(names)}")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        chosen = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            raise PydanticCustomError("one_of", "{message}", {"message": type(self).one_of_rule().message})
+        return self
+
+    @property
+    def kind(self) -> str:
+        """JSON name of the variant that is set."""
+        name = next(name for name in type(self).model_fields if getattr(self, name) is not None)
+        return type(self).model_fields[name].alias or name
+
+    @property
+    def value(self) -> Any:
+        """The variant that is set."""
+        return next(value for name in type(self).model_fields if (value := getattr(self, name)) is not None)
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces, so that equal values have equal bytes (after RFC 8785)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of `data`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
