@@ -1,0 +1,92 @@
+"""Where built things lie, how their keys are made, and how files get there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def cache_dir() -> Path:
+    """`$MODELSHIP_CACHE`, else `$XDG_CACHE_HOME/modelship`, else `~/.cache/modelship`: shared by all clones of a user."""
+    if chosen := os.environ.get("MODELSHIP_CACHE"):
+        return Path(chosen).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelship"
+
+
+def key_of(*parts: str | bytes) -> str:
+    """A hash of texts; each is length-prefixed, so that moving a byte between two parts changes the key."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(f"{len(raw)}:".encode() + raw)
+    return digest.hexdigest()
+
+
+def tree_key(root: Path, files: Iterable[Path]) -> str:
+    """A hash of the files' relative names, executable bits and bytes, independent of the order given."""
+    parts: list[str | bytes] = []
+    for file in sorted(set(files)):
+        parts += [str(file.relative_to(root)), str(os.access(file, os.X_OK)), file.read_bytes()]
+    return key_of(*parts)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".tmp-", delete=False) as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.chmod(stream.name, 0o644)
+    os.replace(stream.name, path)
+
+
+def publish(built: Path, target: Path, key: str) -> None:
+    """Move a finished file to `target` (same file system), then record what it was built from and its hash."""
+    receipt = _receipt_path(target)
+    receipt.unlink(missing_ok=True)  # from here until the new receipt, the target counts as not built
+    with built.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(built, target)
+    stat = target.stat()
+    content = {"key": key, "sha256": file_sha256(target), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    write_atomically(receipt, json.dumps(content))
+
+
+def is_published(target: Path, key: str) -> bool:
+    """Whether `target` is whole and was built from the inputs behind `key`; its bytes are hashed again when it was touched."""
+    try:
+        receipt: dict[str, Any] = json.loads(_receipt_path(target).read_text())
+        stat = target.stat()
+    except (OSError, ValueError):
+        return False
+    if receipt.get("key") != key or receipt.get("size") != stat.st_size:
+        return False
+    return receipt.get("mtime_ns") == stat.st_mtime_ns or receipt.get("sha256") == file_sha256(target)
+
+
+def _receipt_path(target: Path) -> Path:
+    return target.parent / ".receipts" / f"{target.name}.json"
+
+
+@contextlib.contextmanager
+def lock(name: str) -> Iterator[None]:
+    """One builder at a time per name, across processes; freed by the kernel when the process dies."""
+    path = cache_dir() / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

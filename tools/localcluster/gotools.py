@@ -1,0 +1,197 @@
+"""The Go programs this project needs, each pinned by a go.mod and go.sum in its own module under `tools/`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cache import REPO, cache_dir, is_published, key_of, lock, publish
+from .console import Failure, say
+
+_KUBE_VERSION = "k8s.io/component-base/version"
+HOST_TOOLS = ("kube-apiserver", "etcd", "kubectl", "helm", "kind")
+
+
+@dataclass(frozen=True)
+class GoModule:
+    """One module under `tools/`: the programs it gives (name to package), and how they are linked.
+
+    `{version}`, `{major}` and `{minor}` in `variables` stand for the version of `requires` that go.mod pins.
+    """
+
+    folder: str
+    requires: str
+    programs: dict[str, str]
+    variables: tuple[str, ...] = ()
+    tags: str = ""
+
+
+MODULES = (
+    GoModule(
+        "kubernetes",
+        "k8s.io/kubernetes",
+        {
+            name: f"k8s.io/kubernetes/cmd/{name}"
+            for name in (
+                "kube-apiserver",
+                "kubectl",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kube-proxy",
+                "kubelet",
+                "kubeadm",
+            )
+        },
+        variables=(
+            f"{_KUBE_VERSION}.gitVersion={{version}}",
+            f"{_KUBE_VERSION}.gitMajor={{major}}",
+            f"{_KUBE_VERSION}.gitMinor={{minor}}",
+            f"{_KUBE_VERSION}.gitTreeState=clean",
+        ),
+    ),
+    GoModule("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"}),
+    GoModule("kind", "sigs.k8s.io/kind", {"kind": "sigs.k8s.io/kind"}),
+    GoModule(
+        "helm",
+        "helm.sh/helm/v3",
+        {"helm": "helm.sh/helm/v3/cmd/helm"},
+        variables=("helm.sh/helm/v3/internal/version.version={version}",),
+    ),
+    GoModule(
+        "containerd",
+        "github.com/containerd/containerd/v2",
+        {
+            name: f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        },
+        variables=("github.com/containerd/containerd/v2/version.Version={version}",),
+        tags="no_btrfs,no_zfs,no_devmapper,no_aufs",
+    ),
+    GoModule(
+        "crictl",
+        "sigs.k8s.io/cri-tools",
+        {"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"},
+        variables=("sigs.k8s.io/cri-tools/pkg/version.Version={version}",),
+    ),
+    GoModule("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
+    GoModule(
+        "local-path-provisioner",
+        "github.com/rancher/local-path-provisioner",
+        {"local-path-provisioner": "github.com/rancher/local-path-provisioner"},
+    ),
+    GoModule(
+        "kube-router",
+        "github.com/cloudnativelabs/kube-router/v2",
+        {"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
+    ),
+    GoModule("pause", "", {"pause": "modelship.dev/tools/pause"}),
+)
+MODULE_OF = {program: module for module in MODULES for program in module.programs}
+
+
+def bin_dir() -> Path:
+    return cache_dir() / "bin"
+
+
+def ensure(programs: tuple[str, ...]) -> Path:
+    """Build those of the programs that lack or whose pins changed, and return the folder that holds them all."""
+    if unknown := [program for program in programs if program not in MODULE_OF]:
+        raise Failure(f"unknown tool {unknown[0]!r}: choose from {', '.join(sorted(MODULE_OF))}")
+    missing = [program for program in programs if not is_published(bin_dir() / program, build_key(program))]
+    if missing:
+        with lock("go-build"):  # and look again: another process may have built them while this one waited
+            for module in MODULES:
+                names = [n for n in missing if MODULE_OF[n] is module and not _is_built(n)]
+                if names:
+                    _build(module, names)
+    return bin_dir()
+
+
+def build_key(program: str) -> str:
+    """What the program is made from: its module's pins, its flags, the Go release, the platform."""
+    module = MODULE_OF[program]
+    sources = sorted((REPO / "tools" / module.folder).glob("*.go"))
+    pins = [_module_file(module.folder, "go.mod"), _module_file(module.folder, "go.sum"), *(file.read_text() for file in sources)]
+    return key_of(program, *_flags(module), *pins, *_go_environment())
+
+
+def pinned_version(folder: str) -> str:
+    """The version that `tools/<folder>/go.mod` pins for the module it is there for, as `v1.2.3`."""
+    module = next(module for module in MODULES if module.folder == folder)
+    found = re.search(rf"^\s*(?:require )?{re.escape(module.requires)} (v\S+)", _module_file(folder, "go.mod"), re.M)
+    if not found:
+        raise Failure(f"tools/{folder}/go.mod does not require {module.requires}")
+    return found.group(1)
+
+
+def module_source(folder: str) -> Path:
+    """The unpacked source of the pinned module, in Go's module cache."""
+    module = next(module for module in MODULES if module.folder == folder)
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", module.requires]
+    where = REPO / "tools" / folder
+    subprocess.run(["go", "mod", "download", module.requires], cwd=where, check=True)
+    return Path(subprocess.run(command, cwd=where, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+
+
+def _build(module: GoModule, names: list[str]) -> None:
+    say(f"building {', '.join(names)} from tools/{module.folder} (minutes when Go's own cache is cold)")
+    bin_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=bin_dir(), prefix=".build-") as scratch:
+        for name in names:  # one by one: `go build -o DIR a b` would name etcd's server after its folder
+            output = Path(scratch) / name
+            command = ["go", "build", "-o", str(output), *_flags(module), module.programs[name]]
+            environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""}
+            done = subprocess.run(command, cwd=REPO / "tools" / module.folder, env=environment)
+            if done.returncode:
+                raise Failure(
+                    f"building {name} failed (above); in tools/{module.folder} check that `go mod download` works: "
+                    "it needs the Go module proxy that `go env GOPROXY` names"
+                )
+            publish(output, bin_dir() / name, build_key(name))
+
+
+def _flags(module: GoModule) -> list[str]:
+    version = pinned_version(module.folder) if module.requires else "v0.0.0"
+    major, minor = version.lstrip("v").split(".")[:2]
+    linked = [variable.format(version=version, major=major, minor=minor) for variable in module.variables]
+    ldflags = " ".join(["-s -w", *(f"-X {variable}" for variable in linked)])
+    return ["-trimpath", "-buildvcs=false", f"-tags={module.tags}", f"-ldflags={ldflags}"]
+
+
+def _is_built(program: str) -> bool:
+    return is_published(bin_dir() / program, build_key(program))
+
+
+@functools.cache
+def _module_file(folder: str, name: str) -> str:
+    path = REPO / "tools" / folder / name
+    return path.read_text() if path.exists() else ""
+
+
+@functools.cache
+def _go_environment() -> tuple[str, ...]:
+    try:
+        command = ["go", "env", "GOVERSION", "GOOS", "GOARCH"]
+        return tuple(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    except FileNotFoundError:
+        raise Failure("Go is not installed: install Go 1.26 or later and put `go` in PATH") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tools/bin-path", description="Build pinned Go tools; print their folder.")
+    parser.add_argument("program", nargs="*", default=list(HOST_TOOLS), help=f"default: {' '.join(HOST_TOOLS)}")
+    print(ensure(tuple(parser.parse_args().program)))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"error: {failure}")

@@ -1,0 +1,3 @@
+module modelship.dev/tools/pause
+
+go 1.26.0
