@@ -1,0 +1,75 @@
+# `make help` lists the targets. Everything is rebuilt only when its inputs changed.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NAMESPACE ?= demo
+
+include tools/cluster.mk
+
+.PHONY: help demo test test-fast unit integration e2e venv generate verify lint format bench install uninstall clean lock
+
+help: ## List the targets.
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+
+demo: venv cluster images install ## Cluster, images, operator, then examples/tabular and examples/image end to end.
+	$(BIN)/python tools/demo.py --namespace $(NAMESPACE)
+
+test: lint test-fast e2e ## All tiers: lint, unit, integration, end to end on kind.
+
+test-fast: venv ## Unit and integration tests: no cluster needed.
+	$(BIN)/python -m pytest -m "unit or integration" $(PYTEST_ARGS)
+
+unit: venv ## Unit tests: only Python needed.
+	$(BIN)/python -m pytest -m unit $(PYTEST_ARGS)
+
+integration: venv ## Integration tests: kube-apiserver and etcd, Triton and nginx, on loopback.
+	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)
+
+e2e: venv cluster images install ## End-to-end tests on the kind cluster.
+	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
+
+venv: $(VENV)/.installed ## The development environment, in .venv.
+
+$(VENV)/.installed: pyproject.toml requirements/constraints.txt
+	tools/install-debian-packages python
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[operator,trainer,dev]'
+	touch $@
+
+lock: venv ## Rewrite requirements/constraints.txt with the newest versions that fit.
+	tools/lock
+
+generate: venv ## Write crds/, the chart's copies, docs and golden files from their sources.
+	$(BIN)/python -m modelship_operator.api.crd --write
+
+verify: generate ## Generate, then fail on any difference or untracked file.
+	git diff --exit-code
+	test -z "$$(git status --porcelain)"
+
+format: venv ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: venv ## ruff, mypy strict, import contracts, shellcheck, helm lint.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck $$(git ls-files | xargs -r grep -lE '^#!.*\b(ba)?sh$$')
+	"$$(tools/bin-path helm)/helm" lint --quiet --strict charts/modelship
+
+install: venv cluster images ## Install or upgrade the operator in the cluster with Helm.
+	tools/install
+
+uninstall: ## Remove the operator; custom resources and their definitions stay.
+	"$$(tools/bin-path helm)/helm" uninstall modelship --namespace modelship-system
+
+bench: venv ## Measure: control plane against a bare client, trainer against a plain loop.
+	$(BIN)/python benchmarks/control_plane.py
+	$(BIN)/python benchmarks/trainer_throughput.py
+
+clean: cluster-clean ## Remove the cluster, the images, the caches and .venv.
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
