@@ -1,0 +1,137 @@
+"""`make demo`: apply the examples and watch the chain on the cluster, from data to an answered prediction.
+
+Only what a user has: kubectl and the `modelship` command. Leaves everything running, so that the next step can be tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ("tabular", "image")
+KINDS = "modeltrainings,modelevaluations,modeldeployments"
+BOLD, DIM, RED, GREEN, RESET = ("\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("",) * 5
+
+
+def main() -> None:
+    """Apply, watch, predict, show."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--namespace", default="demo")
+    parser.add_argument("--timeout", type=float, default=1200, help="seconds")
+    options = parser.parse_args()
+    kubectl = Kubectl(options.namespace)
+    headline(f"Applying examples/{{{','.join(EXAMPLES)}}} in namespace {options.namespace}")
+    kubectl.apply_namespace()
+    for example in EXAMPLES:
+        print(kubectl("apply", "-f", str(ROOT / "examples" / example)).rstrip())
+    headline("Training, evaluating, deploying")
+    watch(kubectl, time.monotonic() + options.timeout)
+    for example in EXAMPLES:
+        predict(kubectl, example)
+    headline("What there is now")
+    print(kubectl("get", "modelship"))
+    print(next_steps(options.namespace))
+
+
+class Kubectl:
+    """`kubectl` in one namespace of the kind cluster."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        bin_path = subprocess.run([ROOT / "tools" / "bin-path", "kubectl"], check=True, capture_output=True, text=True).stdout.strip()
+        self.command = [f"{bin_path}/kubectl", "--context", "kind-modelship", "--namespace", namespace]
+
+    def __call__(self, *args: str, stdin: str | None = None) -> str:
+        done = subprocess.run([*self.command, *args], input=stdin, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{RED}kubectl {' '.join(args)}{RESET}\n{done.stderr.strip()}")
+        return done.stdout
+
+    def apply_namespace(self) -> None:
+        """The namespace, under the restricted Pod Security Standard: all that Modelship starts passes it."""
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self("apply", "-f", "-", stdin=json.dumps(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
+        ))
+
+    def items(self) -> list[dict]:
+        """All resources of the three kinds."""
+        return json.loads(self("get", KINDS, "-o", "json"))["items"]
+
+
+def headline(text: str) -> None:
+    print(f"\n{BOLD}== {text}{RESET}", flush=True)
+
+
+def watch(kubectl: Kubectl, deadline: float) -> None:
+    """Print each change of each resource until all are Ready; stop at once when one is Stalled."""
+    start, shown = time.monotonic(), {}
+    while True:
+        items = kubectl.items()
+        for item in items:
+            key = f"{item['kind']}/{item['metadata']['name']}"
+            line = describe(item)
+            if shown.get(key) != line:
+                shown[key] = line
+                print(f"{DIM}{time.monotonic() - start:5.0f}s{RESET}  {key:<32} {line}", flush=True)
+        stalled = [item for item in items if condition(item, "Stalled").get("status") == "True"]
+        if stalled:
+            names = ", ".join(f"{item['kind']}/{item['metadata']['name']}" for item in stalled)
+            sys.exit(f"\n{RED}{names} cannot go on: see the message above, and `kubectl -n {kubectl.namespace} describe`.{RESET}")
+        if items and all(condition(item, "Ready").get("status") == "True" for item in items):
+            return
+        if time.monotonic() > deadline:
+            sys.exit(f"\n{RED}Not ready in time; `kubectl -n {kubectl.namespace} get modelship,pods` shows what is waiting.{RESET}")
+        time.sleep(1)
+
+
+def condition(item: dict, kind: str) -> dict:
+    conditions = item.get("status", {}).get("conditions", [])
+    return next((entry for entry in conditions if entry["type"] == kind), {})
+
+
+def describe(item: dict) -> str:
+    """One line: how far the resource is, in the words of its own status."""
+    for kind, colour in (("Stalled", RED), ("Reconciling", ""), ("Ready", GREEN)):
+        entry = condition(item, kind)
+        if entry.get("status") == "True":
+            return f"{colour}{entry['reason']}{RESET}: {entry.get('message', '')}"
+    return "seen"
+
+
+def predict(kubectl: Kubectl, example: str) -> None:
+    """Ask the served model over HTTP and over gRPC, with rows of the real data."""
+    deployment = next(item for item in kubectl.items() if item["kind"] == "ModelDeployment" and example_of(item) == example)
+    name = deployment["metadata"]["name"]
+    rows = ROOT / "examples" / example / "rows.json"
+    headline(f"Asking {name} at {deployment['status']['endpoint']['url']}: {rows.relative_to(ROOT)}")
+    for extra in ([], ["--grpc"]):
+        command = [sys.executable, "-m", "modelship_operator.cli", "predict", name, "-n", kubectl.namespace, "--file", str(rows), *extra]
+        print(f"{DIM}$ modelship predict {name} -n {kubectl.namespace} --file {rows.relative_to(ROOT)} {' '.join(extra)}{RESET}", flush=True)
+        subprocess.run(command, check=True)
+
+
+def example_of(item: dict) -> str:
+    return {"tumour": "tabular", "digits": "image"}[item["metadata"]["name"]]
+
+
+def next_steps(namespace: str) -> str:
+    return f"""{BOLD}Try next{RESET}
+  kubectl -n {namespace} describe modelevaluation tumour-cv
+  {VENV}/modelship report tumour-cv -n {namespace} -o report.html
+  kubectl explain modeltraining.spec.training.optimizer
+  kubectl -n {namespace} scale modeldeployment tumour --replicas 2
+  docs/tutorial.md takes you through a model of your own; `make clean` removes everything.
+"""
+
+
+VENV = ".venv/bin"
+
+if __name__ == "__main__":
+    main()
