@@ -1,0 +1,125 @@
+"""`debian:bookworm-slim` in the engine: pulled where a registry answers, else bootstrapped from Debian's packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from .cache import cache_dir, lock, write_atomically
+from .console import Failure, say
+from .engine import Engine
+
+RELEASE = "bookworm"
+NAME = f"docker.io/library/debian:{RELEASE}-slim"
+_PULL_SECONDS = 60
+
+# What makes Debian's image slim: documentation and translations are never unpacked, licences are.
+_SLIM = "\n".join(
+    [
+        *(f"path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "info", "locale", "groff", "lintian", "linda")),
+        "path-include=/usr/share/doc/*/copyright",
+        "",
+    ]
+)
+
+
+def ensure(engine: Engine) -> str:
+    """The name of the base image, which is in the engine when this returns."""
+    with lock("base-image"):
+        if not engine.has_image(NAME) and not registry_answers(engine):
+            _bootstrap(engine)
+    return NAME
+
+
+def registry_answers(engine: Engine) -> bool:
+    """Whether images can be pulled: asked once with the image that is needed anyway, and remembered.
+
+    `MODELSHIP_REGISTRY=yes|no` overrides; `retry` forgets the answer and asks again.
+    """
+    asked = os.environ.get("MODELSHIP_REGISTRY", "")
+    if asked in ("yes", "no"):
+        return asked == "yes"
+    if asked not in ("", "retry"):
+        raise Failure(f"MODELSHIP_REGISTRY is {asked!r}: set it to yes, no or retry, or leave it out")
+    answer = cache_dir() / "registry.json"
+    if asked != "retry" and answer.exists():
+        return bool(json.loads(answer.read_text())["answers"])
+    say(f"asking once whether a container registry answers ({NAME})")
+    try:
+        answers = engine.run("pull", NAME, check=False, timeout=_PULL_SECONDS, capture_output=True).returncode == 0
+    except subprocess.TimeoutExpired:
+        answers = False
+    if not answers:
+        say("none does: images are built here from Debian packages and Go modules (MODELSHIP_REGISTRY=retry asks again)")
+    write_atomically(answer, json.dumps({"answers": answers}))
+    return answers
+
+
+def debian_sources(texts: Iterable[str], release: str) -> tuple[str, str]:
+    """From a machine's apt sources: the mirror of `release`, and the entries that name it, in deb822 form.
+
+    Both are empty where the machine names no mirror for that release (it runs another one).
+    """
+    stanzas = [stanza for text in texts for stanza in re.split(r"\n\s*\n", _without_comments(text))]
+    ours = [stanza for stanza in stanzas if re.search(rf"^Suites:.*\b{release}\b", stanza, re.M)]
+    mirrors = [found.group(1) for stanza in ours if (found := re.search(r"^URIs:\s*(\S+)", stanza, re.M))]
+    plain = [stanza for stanza in ours if re.search(rf"^Suites:.*\b{release}(\s|$)", stanza, re.M)]
+    first = re.search(r"^URIs:\s*(\S+)", plain[0], re.M) if plain else None
+    return (first.group(1) if first else "", "\n\n".join(ours) + "\n") if mirrors else ("", "")
+
+
+def _without_comments(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+
+
+def _bootstrap(engine: Engine) -> None:
+    if not shutil.which("debootstrap"):
+        raise Failure("debootstrap is not installed: run tools/install-debian-packages as root")
+    if os.geteuid() != 0:
+        raise Failure("building the base image with debootstrap needs root: run the command as root once")
+    say(f"building {NAME} with debootstrap (40 s)")
+    mirror, sources = debian_sources((p.read_text() for p in Path("/etc/apt").glob("sources.list.d/*.sources")), RELEASE)
+    with tempfile.TemporaryDirectory(prefix="modelship-base-") as scratch:
+        root = Path(scratch) / "root"
+        configuration = root / "etc/dpkg/dpkg.cfg.d/slim"
+        configuration.parent.mkdir(parents=True)
+        configuration.write_text(_SLIM)
+        command = ["debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(root)]
+        log = Path(scratch) / "log"
+        with log.open("w") as stream:
+            done = subprocess.run([*command, *([mirror] if mirror else [])], stdout=stream, stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise Failure(f"debootstrap failed; its last lines:\n{_last_lines(log)}\ncheck that `apt-get update` works here")
+        _slim_down(root, sources)
+        _import(engine, root)
+
+
+def _slim_down(root: Path, sources: str) -> None:
+    for part in ("usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/groff", "var/cache/apt", "var/lib/apt/lists"):
+        for entry in (root / part).glob("*"):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for log in (root / "var/log").rglob("*.log"):
+        log.unlink()
+    (root / "etc/resolv.conf").unlink(missing_ok=True)  # debootstrap copies the machine's
+    (root / "etc/hostname").unlink(missing_ok=True)
+    if sources:  # with updates and security; debootstrap writes the plain release alone
+        (root / "etc/apt/sources.list").unlink(missing_ok=True)
+        (root / "etc/apt/sources.list.d/debian.sources").write_text(sources)
+
+
+def _import(engine: Engine, root: Path) -> None:
+    archive = subprocess.Popen(["tar", "-C", str(root), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE)
+    engine.run("import", "--change", 'CMD ["bash"]', "-", NAME, stdin=archive.stdout, capture_output=True)
+    if archive.wait():
+        engine.run("image", "rm", NAME)
+        raise Failure("packing the base image failed: is the disk full? (`df -h`)")
+
+
+def _last_lines(path: Path, count: int = 15) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

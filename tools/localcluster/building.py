@@ -1,0 +1,55 @@
+"""One way to build an image: the machine's network, its package settings mounted for the build and never baked in."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from .cache import cache_dir, write_atomically
+from .console import Failure
+from .engine import Engine
+
+_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+_CA_INSIDE = "/run/modelship/ca-certificates.crt"  # not where it lies outside: apt may replace that file while building
+_PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host", "timeout")
+
+
+def build(engine: Engine, context: Path, dockerfile: Path, name: str, *options: str) -> None:
+    """`docker build`, silent unless it fails."""
+    command = ["build", "--network=host", "--file", str(dockerfile), "--tag", name, *mounts(engine), *options, str(context)]
+    done = engine.run(*command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-40:])
+        raise Failure(f"building {name} failed; the end of its output:\n{tail}\nrepeat with: tools/engine {' '.join(command)}")
+
+
+def mounts(engine: Engine) -> list[str]:
+    """Options that show a build the machine's CA bundle (a proxy may re-sign TLS) and its pip settings.
+
+    Docker's `build` mounts nothing: there, a daemon behind such a proxy needs a base image that trusts it.
+    """
+    if engine.name != "podman":
+        return []
+    settings = pip_settings(_pip_config_list())
+    volumes = {folder: folder for folder in settings.get("find-links", "").split() if Path(folder).is_dir()}
+    if _CA_BUNDLE.exists():
+        volumes[str(_CA_BUNDLE)] = _CA_INSIDE
+        settings["cert"] = _CA_INSIDE
+    path = cache_dir() / "pip.conf"
+    write_atomically(path, "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
+    volumes[str(path)] = "/etc/pip.conf"
+    return [f"--volume={outside}:{inside}:ro" for outside, inside in volumes.items()]
+
+
+def pip_settings(listing: str) -> dict[str, str]:
+    """Where packages come from, out of `pip config list`; the environment's word counts last, as it does for pip."""
+    found = re.findall(r"^(global|install|:env:)\.([a-z-]+)='(.*)'$", listing, re.M)
+    ordered = sorted(found, key=lambda entry: ("global", "install", ":env:").index(entry[0]))
+    return {key: value for _, key, value in ordered if key in _PIP_SETTINGS}
+
+
+def _pip_config_list() -> str:
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
