@@ -94,6 +94,7 @@ class EvaluateTask(Model):
     """Other data than the artifact's own recipe names; its rows are all test rows."""
     method: Method
     metrics: list[Metric]
+    """All metrics of the recipe's task when empty."""
     gates: list[Gate]
     baseline: list[MetricResult] | None = None
     store: str
@@ -191,6 +192,8 @@ class EvaluateResult(Model):
     results: list[MetricResult]
     report: str
     """URI of the HTML report."""
+    report_digest: str
+    """SHA-256 of its bytes, `sha256:<hex>`; also in `report.sha256` beside it."""
     rows: int
     """Test rows that the artifact was scored on."""
 
