@@ -1,0 +1,44 @@
+"""The kind cluster of `make cluster`, with the operator of `make install`; a namespace for each test module."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.cluster import ROOT, Kubectl, images, store_claim
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/e2e/" in str(item.path):
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def kubectl_binary() -> str:
+    folder = subprocess.run([ROOT / "tools/bin-path", "kubectl"], check=True, capture_output=True, text=True).stdout.strip()
+    binary = f"{folder}/kubectl"
+    operator = Kubectl("modelship-system", binary).run("rollout", "status", "deployment", "--timeout=120s")
+    assert operator.returncode == 0, f"the end-to-end tests need `make cluster images install`: {operator.stderr}"
+    return binary
+
+
+@pytest.fixture(scope="session")
+def image_names() -> dict[str, str]:
+    return images()
+
+
+@pytest.fixture(scope="module")
+def kubectl(request: pytest.FixtureRequest, kubectl_binary: str) -> Iterator[Kubectl]:
+    """kubectl in a fresh namespace under the restricted Pod Security Standard, with the claim `models`."""
+    name = "e2e-" + request.module.__name__.rsplit(".", 1)[-1].removeprefix("test_").replace("_", "-")
+    admin = Kubectl("default", kubectl_binary)
+    admin("delete", "namespace", name, "--ignore-not-found", "--wait=true")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    inside = Kubectl(name, kubectl_binary)
+    inside.apply(store_claim())
+    yield inside
+    admin("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,103 @@
+"""The demo's path: train, cross-validate, serve the proven bytes, answer over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+from sklearn.datasets import load_breast_cancer, load_digits
+
+from tests.e2e.cluster import Kubectl, Object, example
+
+
+@pytest.fixture(scope="module")
+def tabular(kubectl: Kubectl) -> dict[str, Object]:
+    """All three resources applied at once, in the worst order."""
+    kubectl.apply(*(example("tabular", kind) for kind in ("ModelDeployment", "ModelEvaluation", "ModelTraining")))
+    return {
+        "training": kubectl.ready("mt", "tumour"),
+        "evaluation": kubectl.ready("me", "tumour-cv", seconds=400),
+        "deployment": kubectl.ready("md", "tumour"),
+    }
+
+
+def test_one_digest_runs_through_the_chain(tabular: dict[str, Object]) -> None:
+    digest = tabular["training"]["status"]["artifact"]["digest"]
+    assert tabular["evaluation"]["status"]["subject"]["artifactDigest"] == digest
+    assert tabular["evaluation"]["status"]["verdict"] == "Passed"
+    assert tabular["deployment"]["status"]["servedDigest"] == digest
+
+
+def test_the_evaluation_has_mean_deviation_and_each_fold(tabular: dict[str, Object]) -> None:
+    results = {result["metric"]: result for result in tabular["evaluation"]["status"]["results"]}
+    for metric in ("accuracy", "f1", "roc_auc"):
+        folds = results[metric]["folds"]
+        assert len(folds) == 5
+        assert results[metric]["mean"] == pytest.approx(np.mean(folds), abs=1e-4)
+        assert results[metric]["std"] == pytest.approx(np.std(folds, ddof=1), abs=1e-4)
+        assert 0.85 < results[metric]["test"] <= 1
+
+
+def test_get_shows_what_a_user_wants_to_know(kubectl: Kubectl, tabular: dict[str, Object]) -> None:
+    table = kubectl("get", "modelship")
+    digest = tabular["training"]["status"]["artifact"]["digest"]
+    for text in ("Succeeded", "Passed", "5-fold", "roc_auc 0.9", "1/1", digest[:11]):
+        assert text in table, table
+
+
+def test_raw_rows_are_answered_over_http_and_grpc(kubectl: Kubectl, tabular: dict[str, Object]) -> None:
+    data = load_breast_cancer(as_frame=True)
+    rows, truth = data.data.iloc[:40], data.target.iloc[:40].to_numpy()
+    inputs = [
+        {"name": name, "datatype": "FP32", "shape": [len(rows), 1], "data": [[float(value)] for value in rows[name]]}
+        for name in rows
+    ]
+    with kubectl.forward("svc/tumour", 8000) as port:
+        answer = post(f"http://127.0.0.1:{port}/v2/models/tumour/infer", {"inputs": inputs})
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    labels = np.array(outputs["label"]).astype(int)
+    assert (labels == truth).mean() > 0.85
+
+    with kubectl.forward("svc/tumour", 8001) as port:
+        client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}")
+        tensors = []
+        for name in rows:
+            tensor = tritonclient.grpc.InferInput(name, [len(rows), 1], "FP32")
+            tensor.set_data_from_numpy(rows[[name]].to_numpy(np.float32))
+            tensors.append(tensor)
+        probabilities = client.infer("tumour", tensors).as_numpy("probabilities")
+        client.close()
+    np.testing.assert_allclose(probabilities.ravel(), outputs["probabilities"], atol=1e-5)
+
+
+def test_only_inference_passes_the_front(kubectl: Kubectl, tabular: dict[str, Object]) -> None:
+    with kubectl.forward("svc/tumour", 8000) as port:
+        for path in ("/v2/repository/index", "/v2/systemsharedmemory/status", "/v2/logging", "/metrics"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
+            assert refused.value.code in (403, 404, 405)
+
+
+def test_the_image_example_reads_digits(kubectl: Kubectl) -> None:
+    kubectl.apply(*(example("image", kind) for kind in ("ModelTraining", "ModelEvaluation", "ModelDeployment")))
+    for kind, name in (("mt", "digits"), ("me", "digits-holdout"), ("md", "digits")):
+        kubectl.ready(kind, name)
+    digits = load_digits()
+    with kubectl.forward("svc/digits", 8000) as port:
+        metadata = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/digits", timeout=10))
+        tensor = metadata["inputs"][0]
+        shape = [50, *[int(size) for size in tensor["shape"][1:]]]
+        values = digits.images[:50].reshape(shape).astype(float).tolist()
+        body = {"inputs": [{"name": tensor["name"], "datatype": tensor["datatype"], "shape": shape, "data": values}]}
+        answer = post(f"http://127.0.0.1:{port}/v2/models/digits/infer", body)
+    labels = np.array(next(output["data"] for output in answer["outputs"] if output["name"] == "label")).astype(int)
+    assert (labels == digits.target[:50]).mean() > 0.9
+
+
+def post(url: str, body: object) -> dict[str, list[Object]]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    answer: dict[str, list[Object]] = json.load(urllib.request.urlopen(request, timeout=30))
+    return answer
