@@ -43,7 +43,7 @@ lock: venv ## Rewrite requirements/constraints.txt with the newest versions that
 	tools/lock
 
 generate: venv ## Write crds/, the chart's copies, docs and golden files from their sources.
-	$(BIN)/python -m modelship_operator.api.crd --write
+	tools/generate
 
 verify: generate ## Generate, then fail on any difference or untracked file.
 	git diff --exit-code
