@@ -40,11 +40,13 @@ def tree_key(root: Path, files: Iterable[Path]) -> str:
 
 
 def file_sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:
+    """Replace a file as a whole: readers see the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".tmp-", delete=False) as stream:
         stream.write(text)

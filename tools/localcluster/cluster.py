@@ -25,16 +25,14 @@ _CAP_SYS_RESOURCE = 24
 def up(engine: Engine) -> None:
     """Leave a cluster that answers, and its kubeconfig in `.cache/kubeconfig` as well as where kind puts it."""
     gotools.ensure(("kind", "kubectl", "helm"))
-    image = node_image.ensure(engine)
     with lock(f"cluster-{NAME}"):
         if NAME in _kind(engine, "get", "clusters").split():
-            write_kubeconfig(engine)
-            if answers():
-                _tell_if_older(engine, image)
+            if _is_alive(engine):
+                _tell_if_older(engine)
                 return
             say(f"cluster {NAME} does not answer (was the machine restarted?): making it again")
             _delete(engine)
-        _create(engine, image)
+        _create(engine, node_image.ensure(engine))
 
 
 def down(engine: Engine, everything: bool) -> None:
@@ -64,7 +62,7 @@ def answers() -> bool:
 
 
 def configuration(cgroup_v2: bool, may_lower_oom_score: bool) -> str:
-    """kind's configuration for this machine; plain where the machine is plain."""
+    """The configuration of kind for this machine; plain where the machine is plain."""
     lines = ["kind: Cluster", "apiVersion: kind.x-k8s.io/v1alpha4", "nodes:", "- role: control-plane"]
     containerd = []
     if not cgroup_v2:  # systemd as a cgroup driver needs v2, which the kubelet asks for unless told otherwise
@@ -124,9 +122,20 @@ def _explain(engine: Engine) -> str:
     return f"the cluster did not start: read {_LOGS}/*/kubelet.log, then `make cluster-clean cluster`"
 
 
-def _tell_if_older(engine: Engine, image: str) -> None:
+def _is_alive(engine: Engine) -> bool:
+    if not engine.output("ps", "--quiet", "--filter", f"name=^{NAME}-control-plane$"):
+        return False
+    try:
+        write_kubeconfig(engine)
+    except Failure:  # kind reads it from inside the node
+        return False
+    return answers()
+
+
+def _tell_if_older(engine: Engine) -> None:
     running = engine.output("inspect", "--format", "{{.Config.Image}}", f"{NAME}-control-plane")
-    if image and running != image:
+    pinned = node_image.name_of_built()
+    if running.startswith(node_image.PREFIX) and running != pinned:
         say("it runs an older node image than the pinned one: `make cluster-clean cluster` renews it (its data is lost)")
 
 
@@ -152,6 +161,7 @@ def _has_capability(number: int) -> bool:
 
 
 def main() -> None:
+    """Run `tools/cluster`."""
     parser = argparse.ArgumentParser(prog="tools/cluster", description=__doc__)
     parser.add_argument("verb", choices=["up", "down"])
     parser.add_argument("--all", action="store_true", help="with down: also the images and caches that the tools made")
@@ -164,7 +174,8 @@ def main() -> None:
         return
     up(engine)
     print(f"cluster {NAME} answers ({time.monotonic() - started:.0f} s): kubectl --context kind-{NAME} get nodes")
-    print(f"kubectl and helm, and a kubeconfig for this cluster alone:\n  export PATH={gotools.bin_dir()}:$PATH KUBECONFIG={KUBECONFIG}")
+    print("kubectl, helm and a kubeconfig for this cluster alone:")
+    print(f"  export PATH={gotools.bin_dir()}:$PATH KUBECONFIG={KUBECONFIG}")
 
 
 if __name__ == "__main__":

@@ -10,4 +10,5 @@ class Failure(Exception):
 
 
 def say(text: str) -> None:
+    """Print one line of progress."""
     print(f"  {text}", file=sys.stderr, flush=True)

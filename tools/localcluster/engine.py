@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .cache import cache_dir, write_atomically
-from .console import Failure
+from .console import Failure, say
 
 _INSTALL = "run tools/install-debian-packages (Debian or Ubuntu, as root), or install Docker or podman yourself"
 
@@ -34,10 +34,12 @@ class Engine:
         return str(self.run(*arguments, stdout=subprocess.PIPE).stdout).strip()
 
     def succeeds(self, *arguments: str) -> bool:
+        """Run a command silently and say whether it exits with 0."""
         quiet = {"check": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return self.run(*arguments, **quiet).returncode == 0
 
     def has_image(self, name: str) -> bool:
+        """Whether the engine holds an image of this full name."""
         return self.succeeds("image", "inspect", name)
 
 
@@ -57,9 +59,30 @@ def find() -> Engine:
     raise Failure(f"neither Docker nor podman answers: {_INSTALL}")
 
 
+def forget_dead_podman(run: Path, boot_time: float) -> bool:
+    """Remove what podman wrote about running containers before the machine booted; says whether there was any.
+
+    Podman keeps it in /run, trusting that a boot empties it; on a machine whose /run is on disk, it takes dead
+    containers for live ones and mounts that are gone for mounted.
+    """
+    alive = run / "libpod" / "alive"
+    if not alive.exists() or alive.stat().st_mtime >= boot_time:
+        return False
+    for stale in ("libpod", "containers/storage", "cni"):
+        shutil.rmtree(run / stale, ignore_errors=True)
+    return True
+
+
+def _boot_time() -> float:
+    fields = dict(line.split(maxsplit=1) for line in Path("/proc/stat").read_text().splitlines() if " " in line)
+    return float(fields["btime"])
+
+
 def _environment(name: str) -> dict[str, str]:
     if name == "docker":
         return dict(os.environ)
+    if os.geteuid() == 0 and forget_dead_podman(Path("/run"), _boot_time()):
+        say("podman remembered containers from before the machine started: forgotten")
     Path("/lib/modules").mkdir(parents=True, exist_ok=True)  # kind mounts it; a kernel without modules has none
     environment = {**os.environ, "KIND_EXPERIMENTAL_PROVIDER": "podman", "BUILDAH_FORMAT": "docker"}
     environment.setdefault("CONTAINERS_CONF", str(_podman_settings()))

@@ -67,10 +67,7 @@ MODULES = (
     GoModule(
         "containerd",
         "github.com/containerd/containerd/v2",
-        {
-            name: f"github.com/containerd/containerd/v2/cmd/{name}"
-            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
-        },
+        {name: f"github.com/containerd/containerd/v2/cmd/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
         variables=("github.com/containerd/containerd/v2/version.Version={version}",),
         tags="no_btrfs,no_zfs,no_devmapper,no_aufs",
     ),
@@ -97,6 +94,7 @@ MODULE_OF = {program: module for module in MODULES for program in module.program
 
 
 def bin_dir() -> Path:
+    """The folder of all built programs."""
     return cache_dir() / "bin"
 
 
@@ -185,6 +183,7 @@ def _go_environment() -> tuple[str, ...]:
 
 
 def main() -> None:
+    """Run `tools/bin-path`."""
     parser = argparse.ArgumentParser(prog="tools/bin-path", description="Build pinned Go tools; print their folder.")
     parser.add_argument("program", nargs="*", default=list(HOST_TOOLS), help=f"default: {' '.join(HOST_TOOLS)}")
     print(ensure(tuple(parser.parse_args().program)))

@@ -28,12 +28,19 @@ def ensure(engine: Engine) -> str:
     """The node image's name, in the engine when this returns; an empty string stands for the default of kind itself."""
     if base_image.registry_answers(engine):
         return ""
-    name = f"{PREFIX}/kind-node:{_key()[:12]}"
+    name = name_of_built()
     with lock("node-image"):
         if not engine.has_image(name):
             gotools.ensure((*_PROGRAMS, "kind"))
             _build(engine, name)
     return name
+
+
+def name_of_built() -> str:
+    """The name of the node image as this checkout would build it."""
+    files = [path for path in SOURCE.rglob("*") if path.is_file()]
+    sources = (tree_key(SOURCE, files), Path(__file__).read_text())
+    return f"{PREFIX}/kind-node:{key_of(*sources, *map(gotools.build_key, (*_PROGRAMS, 'kind')))[:12]}"
 
 
 def component_images(required: list[str], router: str) -> dict[str, str]:
@@ -52,17 +59,12 @@ def component_images(required: list[str], router: str) -> dict[str, str]:
 
 
 def storage_manifest(go_source: str, provisioner: str, helper: str) -> str:
-    """kind's default storage manifest, out of its Go source, with our images in the place of its own."""
+    """The default storage manifest of kind, out of its Go source, with our images in the place of its own."""
     found = re.search(r"const defaultStorageManifest = `(.*)`", go_source, re.S)
     if not found:
         raise Failure("kind's source no longer has defaultStorageManifest: adapt storage_manifest() to the pinned kind")
     text = found.group(1).replace("` + storageProvisionerImage + `", provisioner)
     return text.replace("` + storageHelperImage + `", helper)
-
-
-def _key() -> str:
-    files = [path for path in SOURCE.rglob("*") if path.is_file()]
-    return key_of(tree_key(SOURCE, files), Path(__file__).read_text(), *map(gotools.build_key, (*_PROGRAMS, "kind")))
 
 
 def _build(engine: Engine, name: str) -> None:

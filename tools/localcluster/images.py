@@ -1,0 +1,249 @@
+"""Modelship's images: built when their inputs changed, brought to the node as the layers that it lacks."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, cast
+
+from . import base_image, cluster
+from . import engine as engines
+from .building import build
+from .cache import REPO, cache_dir, key_of, lock, tree_key, write_atomically
+from .console import Failure, say
+from .engine import Engine
+
+PREFIX = "localhost/modelship"
+NAMES = ("operator", "trainer", "triton", "front")  # what the chart's values name
+BASE_OF = {"trainer": "trainer-base"}  # passed to the Dockerfile as the build argument BASE
+ENV_FILE = REPO / ".cache" / "images.env"
+_IGNORED = ("__pycache__", "*.pyc", "*.egg-info")
+
+
+def build_all(engine: Engine) -> dict[str, str]:
+    """Image to full name, each in the engine when this returns; also written to `.cache/images.env`."""
+    base_image.ensure(engine)
+    names: dict[str, str] = {}
+    for name in [*BASE_OF.values(), *NAMES]:
+        names[name] = ensure(engine, name, names.get(BASE_OF.get(name, ""), ""))
+    lines = [f"{name.upper().replace('-', '_')}={names[name]}" for name in NAMES]
+    write_atomically(ENV_FILE, "\n".join([*lines, ""]))
+    return {name: names[name] for name in NAMES}
+
+
+def ensure(engine: Engine, name: str, base: str) -> str:
+    """Build `images/<name>/Dockerfile` unless an image with these very inputs is there; returns its full name."""
+    dockerfile = REPO / "images" / name / "Dockerfile"
+    files = input_files(REPO, dockerfile.read_text())
+    full_name = f"{PREFIX}/{name}:{key_of(dockerfile.read_text(), base, tree_key(REPO, files))[:12]}"
+    with lock(f"image-{name}"):
+        if not engine.has_image(full_name):
+            say(f"building image {name}" + (" (some GB, 4 min)" if name in BASE_OF.values() else ""))
+            with tempfile.TemporaryDirectory(prefix="modelship-image-") as scratch:
+                for file in files:
+                    target = Path(scratch) / file.relative_to(REPO)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(file, target)
+                build(engine, Path(scratch), dockerfile, full_name, *(["--build-arg", f"BASE={base}"] if base else []))
+            _remove_older(engine, full_name)
+    return full_name
+
+
+def input_files(root: Path, dockerfile: str) -> list[Path]:
+    """The files that a Dockerfile copies from its context, which is `root`.
+
+    Raises: Failure when it copies something that is not there.
+    """
+    text = re.sub(r"\\\n", " ", dockerfile)
+    files: set[Path] = set()
+    for line in re.findall(r"^\s*(?:COPY|ADD)\s+(.*)$", text, re.M):
+        words = shlex.split(line)
+        if any(word.startswith("--from=") for word in words):
+            continue
+        for source in [word for word in words if not word.startswith("--")][:-1]:
+            found = sorted(root.glob(source.rstrip("/")))
+            if not found:
+                raise Failure(f"a Dockerfile copies {source}, which is not in the repository")
+            for path in found:
+                files.update([path] if path.is_file() else (entry for entry in path.rglob("*") if entry.is_file()))
+    return sorted(file for file in files if not _is_ignored(file.relative_to(root)))
+
+
+def load(engine: Engine, names: Iterable[str]) -> None:
+    """Bring the node those of the images that it lacks, layer by layer."""
+    if not engine.succeeds("container", "inspect", _node()):
+        raise Failure("there is no cluster to load images into: run `make cluster`")
+    with lock(f"load-{cluster.NAME}"):
+        there = set(_in_node(engine, "images", "ls", "-q").split())
+        for name in names:
+            if name not in there:
+                started = time.monotonic()
+                size = _send(engine, name)
+                say(f"{name} is in the node: {size / 1e6:.1f} MB sent in {time.monotonic() - started:.1f} s")
+
+
+def chain_ids(diff_ids: list[str]) -> list[str]:
+    """Names of an image's snapshots, bottom up (OCI image specification, "Layer ChainID")."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        below = f"{chain[-1]} {diff_id}" if chain else ""
+        chain.append("sha256:" + hashlib.sha256(below.encode()).hexdigest() if below else diff_id)
+    return chain
+
+
+def unpacked_layers(diff_ids: list[str], snapshots: set[str]) -> set[str]:
+    """The layers whose contents, on top of the same layers below, the node has unpacked already."""
+    return {diff_id for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True) if chain in snapshots}
+
+
+def _send(engine: Engine, name: str) -> int:
+    diff_ids = json.loads(engine.output("image", "inspect", "--format", "{{json .RootFS.Layers}}", name))
+    rows = [line.split() for line in _in_node(engine, "snapshots", "ls").splitlines()[1:]]
+    known = unpacked_layers(diff_ids, {row[0] for row in rows if row and row[-1] == "Committed"})
+    # --discard-unpacked-layers: the node keeps the files, not also the archive they came from
+    command = ["exec", "-i", _node(), "ctr", "-n", "k8s.io", "images", "import", "--local", "--discard-unpacked-layers", "-"]
+    with tempfile.TemporaryFile() as output:
+        importing = subprocess.Popen(
+            [engine.name, *command], stdin=subprocess.PIPE, stdout=output, stderr=output, env=engine.environment
+        )
+        size = 0
+        with suppress(BrokenPipeError), cast(IO[bytes], importing.stdin) as stream:  # the importer's words say why it stopped
+            size = (_from_podman if engine.name == "podman" else _from_docker)(engine, name, known, stream)
+        if importing.wait():
+            output.seek(0)
+            raise Failure(f"the node does not take {name}: {output.read().decode(errors='replace')[-2000:]}")
+    return size
+
+
+def _from_podman(engine: Engine, name: str, known: set[str], out: IO[bytes]) -> int:
+    """Write an OCI archive of the image without the known layers; returns the bytes of what it holds.
+
+    `podman push dir:` writes only blobs that are not in the folder: a sparse file stands in for each known one, of the
+    size it had when it was sent (its size goes into the manifest).
+    """
+    sizes_file = cache_dir() / "layer-sizes.json"
+    sizes: dict[str, int] = json.loads(sizes_file.read_text()) if sizes_file.exists() else {}
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".push-") as scratch:
+        folder = Path(scratch)
+        left_out = {layer for layer in known if layer in sizes}
+        for layer in left_out:
+            with (folder / layer.removeprefix("sha256:")).open("wb") as stream:
+                stream.truncate(sizes[layer])
+        engine.run("push", "--quiet", name, f"dir:{folder}")
+        manifest = (folder / "manifest.json").read_bytes()
+        content = json.loads(manifest)
+        with tarfile.open(fileobj=out, mode="w|") as archive:
+            for path, data in oci_header(name, manifest).items():
+                archive.addfile(_entry(path, len(data)), io.BytesIO(data))
+            for blob in [content["config"], *content["layers"]]:
+                sizes[blob["digest"]] = blob["size"]
+                if blob["digest"] not in left_out:
+                    hexadecimal = blob["digest"].removeprefix("sha256:")
+                    with (folder / hexadecimal).open("rb") as stream:
+                        archive.addfile(_entry(f"blobs/sha256/{hexadecimal}", blob["size"]), stream)
+    write_atomically(sizes_file, json.dumps(sizes))
+    return sum(blob["size"] for blob in [content["config"], *content["layers"]] if blob["digest"] not in left_out)
+
+
+def oci_header(name: str, manifest: bytes) -> dict[str, bytes]:
+    """The files of an OCI image layout that are neither configuration nor layers, for an image of this full name."""
+    digest = hashlib.sha256(manifest).hexdigest()
+    entry = {
+        "mediaType": json.loads(manifest)["mediaType"],
+        "digest": f"sha256:{digest}",
+        "size": len(manifest),
+        "annotations": {"io.containerd.image.name": name},
+    }
+    return {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode(),
+        f"blobs/sha256/{digest}": manifest,
+    }
+
+
+def _from_docker(engine: Engine, name: str, known: set[str], out: IO[bytes]) -> int:
+    saving = subprocess.Popen([engine.name, "save", name], stdout=subprocess.PIPE, env=engine.environment)
+    size = without_layers(cast(IO[bytes], saving.stdout), known, out)
+    if saving.wait():
+        raise Failure(f"`docker save {name}` failed (above)")
+    return size
+
+
+def without_layers(archive: IO[bytes], known: set[str], out: IO[bytes]) -> int:
+    """Copy an OCI archive, as `docker save` of Docker 25 or newer writes it, without the blobs of the known layers.
+
+    Returns the bytes of the files that it copied.
+    """
+    size = 0
+    left_out = {f"blobs/sha256/{layer.removeprefix('sha256:')}" for layer in known}
+    with tarfile.open(fileobj=archive, mode="r|") as source, tarfile.open(fileobj=out, mode="w|") as target:
+        for entry in source:
+            if entry.name not in left_out:
+                target.addfile(entry, source.extractfile(entry) if entry.isfile() else None)
+                size += entry.size
+    return size
+
+
+def _remove_older(engine: Engine, full_name: str) -> None:
+    repository = full_name.rsplit(":", 1)[0]
+    for image in engine.output("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines():
+        if image.rsplit(":", 1)[0] == repository and image != full_name:
+            engine.succeeds("image", "rm", image)
+    engine.succeeds("image", "prune", "--force")  # what only they were built from
+
+
+def _entry(path: str, size: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(path)
+    entry.size = size
+    return entry
+
+
+def _in_node(engine: Engine, *arguments: str) -> str:
+    command = ("exec", _node(), "ctr", "-n", "k8s.io", *arguments)
+    return str(engine.run(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
+
+
+def _node() -> str:
+    return f"{cluster.NAME}-control-plane"
+
+
+def _is_ignored(path: Path) -> bool:
+    return any(Path(part).match(pattern) for part in path.parts for pattern in _IGNORED)
+
+
+def main() -> None:
+    """Run `tools/images`."""
+    parser = argparse.ArgumentParser(prog="tools/images", description=__doc__)
+    parser.add_argument("verb", nargs="?", choices=["build", "load"], default="load", help="load (the default) builds first")
+    parser.add_argument("--print", action="store_true", help="only print what was built last: OPERATOR=NAME and so on")
+    arguments = parser.parse_args()
+    if arguments.print:
+        if not ENV_FILE.exists():
+            raise Failure("no image was built yet: run `make images`")
+        print(ENV_FILE.read_text(), end="")
+        return
+    engine = engines.find()
+    names = build_all(engine)
+    if arguments.verb == "load":
+        load(engine, names.values())
+    print(ENV_FILE.read_text(), end="")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"error: {failure}")
