@@ -44,7 +44,9 @@ class Kubectl:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        bin_path = subprocess.run([ROOT / "tools" / "bin-path", "kubectl"], check=True, capture_output=True, text=True).stdout.strip()
+        bin_path = subprocess.run(
+            [ROOT / "tools" / "bin-path", "kubectl"], check=True, capture_output=True, text=True
+        ).stdout.strip()
         self.command = [f"{bin_path}/kubectl", "--context", "kind-modelship", "--namespace", namespace]
 
     def __call__(self, *args: str, stdin: str | None = None) -> str:
@@ -56,9 +58,12 @@ class Kubectl:
     def apply_namespace(self) -> None:
         """The namespace, under the restricted Pod Security Standard: all that Modelship starts passes it."""
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        self("apply", "-f", "-", stdin=json.dumps(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
-        ))
+        self(
+            "apply",
+            "-f",
+            "-",
+            stdin=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}),
+        )
 
     def items(self) -> list[dict]:
         """All resources of the three kinds."""
@@ -112,8 +117,22 @@ def predict(kubectl: Kubectl, example: str) -> None:
     rows = ROOT / "examples" / example / "rows.json"
     headline(f"Asking {name} at {deployment['status']['endpoint']['url']}: {rows.relative_to(ROOT)}")
     for extra in ([], ["--grpc"]):
-        command = [sys.executable, "-m", "modelship_operator.cli", "predict", name, "-n", kubectl.namespace, "--file", str(rows), *extra]
-        print(f"{DIM}$ modelship predict {name} -n {kubectl.namespace} --file {rows.relative_to(ROOT)} {' '.join(extra)}{RESET}", flush=True)
+        command = [
+            sys.executable,
+            "-m",
+            "modelship_operator.cli",
+            "predict",
+            name,
+            "-n",
+            kubectl.namespace,
+            "--file",
+            str(rows),
+            *extra,
+        ]
+        print(
+            f"{DIM}$ modelship predict {name} -n {kubectl.namespace} --file {rows.relative_to(ROOT)} {' '.join(extra)}{RESET}",
+            flush=True,
+        )
         subprocess.run(command, check=True)
 
 
