@@ -1,0 +1,1 @@
+"""A controller per kind: observe, plan (pure), act."""

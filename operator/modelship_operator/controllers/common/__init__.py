@@ -1,0 +1,1 @@
+"""Pure pieces that the three controllers share."""

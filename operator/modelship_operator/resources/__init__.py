@@ -1,0 +1,1 @@
+"""Pure builders: settings and a resource in, whole Kubernetes objects out."""
