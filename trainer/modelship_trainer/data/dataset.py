@@ -1,0 +1,53 @@
+"""A loaded dataset: raw features, raw target, and the digest of what it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Rows = npt.NDArray[np.int64]
+"""Indices of rows, ascending."""
+Array = npt.NDArray[Any]
+
+
+class Kind(StrEnum):
+    """What a row is."""
+
+    TABULAR = "tabular"
+    ARRAY = "array"
+    IMAGE = "image"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows with a raw target.
+
+    `features` of a tabular dataset is a DataFrame whose columns are float32 (NaN: missing) or Python strings ("": missing), just
+    what a served model receives; otherwise an array `[N, ...]` (images: `[N, C, H, W]`). `target` is `[N]`: int64, float64, or
+    Python strings.
+    """
+
+    source: str
+    """Without credentials: fit for messages."""
+    kind: Kind
+    features: pd.DataFrame | Array
+    target: Array
+    target_name: str
+    digest: str
+    """`sha256:<hex>` of the source's bytes."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.target)
+
+    def take(self, rows: Rows) -> pd.DataFrame | Array:
+        """The features of `rows`."""
+        if isinstance(self.features, pd.DataFrame):
+            return self.features.iloc[rows].reset_index(drop=True)
+        return self.features[rows]

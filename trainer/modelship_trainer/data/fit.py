@@ -1,0 +1,346 @@
+"""Fit preprocessing steps on training rows, in the order written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from modelship_trainer import recipe
+from modelship_trainer.data.dataset import Array, Dataset, Kind, Rows
+from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted
+from modelship_trainer.data.steps import (
+    Cast,
+    ColumnStep,
+    Fill,
+    Limit,
+    Log,
+    OneHot,
+    Ordinal,
+    Scale,
+    Tokens,
+    Values,
+    tfidf,
+    to_number,
+)
+from modelship_trainer.errors import UserError, listing, quote
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import CastType, ImputeStrategy, NormalizeMethod, Step
+
+
+def fit(steps: list[Step], dataset: Dataset, train: Rows) -> tuple[Fitted, Rows]:
+    """Fit `steps` on the rows `train`; also returns those training rows that cleaning left.
+
+    Raises:
+        UserError: DataInvalid or RecipeInvalid, naming step, column and cure.
+    """
+    if not isinstance(dataset.features, pd.DataFrame):
+        return Fitted(array=_fit_array(steps, dataset, train)), train
+    table = _Table.of(dataset, train)
+    for number, step in enumerate(steps):
+        table.where = f"data.preprocessing[{number}].{step.kind}"
+        _FIT[type(step.value)](table, step.value)
+        if len(table.rows) == 0:
+            raise UserError(
+                FailureReason.DATA_INVALID, f"{table.where} leaves no training row of {dataset.source}; fill values instead."
+            )
+    return Fitted(columns=[column.done() for column in table.columns.values()]), table.rows
+
+
+@dataclass
+class _Column:
+    name: str
+    type: Literal["number", "text"]
+    values: Values
+    steps: list[ColumnStep] = field(default_factory=list)
+    required: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        return self.values.dtype != object and self.values.ndim == 1
+
+    @property
+    def missing(self) -> Any:
+        return np.isnan(self.values) if self.numeric else self.values == ""
+
+    def add(self, step: ColumnStep) -> None:
+        """Apply a fitted step to the training values, and keep it."""
+        self.values = step.apply(self.values)
+        self.steps.append(step)
+
+    def done(self) -> Column:
+        return Column(name=self.name, type=self.type, steps=self.steps, required=self.required)
+
+
+@dataclass
+class _Table:
+    """The training rows, on their way through the steps."""
+
+    source: str
+    target_name: str
+    target: Array
+    rows: Rows
+    columns: dict[str, _Column]
+    where: str = ""
+
+    @classmethod
+    def of(cls, dataset: Dataset, train: Rows) -> _Table:
+        frame = dataset.take(train)
+        columns = {}
+        for name in frame.columns:
+            values = frame[name].to_numpy()
+            columns[name] = _Column(name, "text" if values.dtype == object else "number", values)
+        return cls(dataset.source, dataset.target_name, dataset.target[train], train, columns)
+
+    def chosen(self, names: list[str] | None) -> list[_Column]:
+        """The named columns, or all numeric ones.
+
+        Raises:
+            UserError: a column is not there, or was encoded before.
+        """
+        if names is None:
+            return [column for column in self.columns.values() if column.numeric]
+        for name in names:
+            if name not in self.columns:
+                known = listing([*self.columns, self.target_name])
+                raise self.error(f"column {quote(name)} is not in {self.source}; columns: {known}.")
+            if self.columns[name].values.ndim > 1:
+                encoder = self.columns[name].steps[-1].step
+                raise UserError(
+                    FailureReason.RECIPE_INVALID,
+                    f"{self.where}: column {quote(name)} was already encoded by {encoder}; move this step before it.",
+                )
+        return [self.columns[name] for name in names]
+
+    def numbers(self, names: list[str] | None) -> list[_Column]:
+        """The chosen columns, checked to be numbers with at least one value."""
+        columns = self.chosen(names)
+        for column in columns:
+            if not column.numeric:
+                example = next((value for value in column.values if value), "")
+                raise self.error(
+                    f"column {quote(column.name)} of {self.source} is text, such as {quote(example)}, and this step needs numbers; cast it "
+                    "to number, encode it with oneHot or ordinal, or leave it out of columns."
+                )
+        return self.with_values(columns)
+
+    def with_values(self, columns: list[_Column]) -> list[_Column]:
+        """The columns, checked to have at least one value."""
+        for column in columns:
+            if column.missing.all():
+                raise self.error(
+                    f"column {quote(column.name)} of {self.source} has no value in any training row; leave it out of data.features."
+                )
+            if column.numeric and np.isinf(column.values).any():
+                raise self.error(f"column {quote(column.name)} of {self.source} has infinite values; remove them.")
+        return columns
+
+    def keep(self, mask: Any) -> None:
+        """Keep some training rows."""
+        self.rows, self.target = self.rows[mask], self.target[mask]
+        for column in self.columns.values():
+            column.values = column.values[mask]
+
+    def error(self, message: str) -> UserError:
+        return UserError(FailureReason.DATA_INVALID, f"{self.where}: {message}")
+
+
+# --- cleaning -----------------------------------------------------------------------------------------------------------------
+
+
+def _drop_duplicates(table: _Table, step: recipe.DropDuplicates) -> None:
+    names = step.columns or [*table.columns, table.target_name]
+    chosen = table.chosen([name for name in names if name != table.target_name])
+    keys = {f"{number}.{i}": part for number, column in enumerate(chosen) for i, part in enumerate(_flat(column.values))}
+    if table.target_name in names:
+        keys["target"] = table.target
+    table.keep(~pd.DataFrame(keys).duplicated().to_numpy())
+
+
+def _flat(values: Values) -> list[Values]:
+    return list(values.T) if values.ndim > 1 else [values]
+
+
+def _drop_missing(table: _Table, step: recipe.DropMissing) -> None:
+    names = step.columns or [name for name, column in table.columns.items() if column.values.ndim == 1]
+    chosen = table.chosen([name for name in names if name != table.target_name])  # the target's are gone since loading
+    keep = np.ones(len(table.rows), dtype=bool)
+    for column in chosen:
+        column.required = not any(isinstance(done, Fill) for done in column.steps)
+        keep &= ~column.missing
+    table.keep(keep)
+
+
+def _impute(table: _Table, step: recipe.Impute) -> None:
+    match step.strategy:
+        case ImputeStrategy.CONSTANT:
+            for column in table.chosen(step.columns):
+                column.add(Fill(value=_constant(table, column, step.value or "")))
+        case ImputeStrategy.MOST_FREQUENT:
+            for column in table.with_values(table.chosen(step.columns)):
+                values = column.values[~column.missing]
+                found, counts = np.unique(values, return_counts=True)
+                column.add(Fill(value=found[counts.argmax()].item() if column.numeric else str(found[counts.argmax()])))
+        case ImputeStrategy.MEAN | ImputeStrategy.MEDIAN:
+            from sklearn.impute import SimpleImputer
+
+            columns = table.numbers(step.columns)
+            for column, value in _fit_each(columns, lambda x: SimpleImputer(strategy=step.strategy.value).fit(x).statistics_):
+                column.add(Fill(value=value))
+
+
+def _constant(table: _Table, column: _Column, value: str) -> float | str:
+    if not column.numeric:
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(
+            FailureReason.RECIPE_INVALID,
+            f"{table.where}.value: {quote(value)} is no number, and column {quote(column.name)} has numbers.",
+        ) from None
+
+
+def _clip(table: _Table, step: recipe.Clip) -> None:
+    for column in table.numbers(step.columns):
+        lower, upper = np.nanquantile(column.values.astype(np.float64), [step.lower_quantile, step.upper_quantile])
+        column.add(Limit(lower=float(lower), upper=float(upper)))
+
+
+# --- transformation -----------------------------------------------------------------------------------------------------------
+
+
+def _cast(table: _Table, step: recipe.Cast) -> None:
+    to: Literal["number", "text"] = "number" if step.to is CastType.NUMBER else "text"
+    for column in table.chosen(step.columns):
+        if column.numeric == (to == "number"):
+            continue
+        if column.steps:
+            column.add(Cast(to=to))
+        else:
+            series = pd.Series(column.values, name=column.name)
+            column.type, column.values = to, Cast(to=to).apply(series) if to == "text" else to_number(series)
+
+
+def _log(table: _Table, step: recipe.Log) -> None:
+    for column in table.numbers(step.columns):
+        low = column.values[column.values <= -1]
+        if len(low):
+            raise table.error(
+                f"column {quote(column.name)} of {table.source} has {low.min():g}, and log(1 + x) needs values above -1; clip it first, or "
+                "leave it out."
+            )
+        column.add(Log())
+
+
+def _one_hot(table: _Table, step: recipe.OneHot) -> None:
+    from sklearn.preprocessing import OneHotEncoder
+
+    for column in table.with_values(table.chosen(step.columns)):
+        values = column.values[~column.missing] if column.numeric else column.values
+        encoder = OneHotEncoder(handle_unknown="ignore", max_categories=step.max_categories).fit(values.reshape(-1, 1))
+        rare = set() if encoder.infrequent_categories_[0] is None else set(encoder.infrequent_categories_[0].tolist())
+        categories = encoder.categories_[0].tolist()
+        frequent = {category: number for number, category in enumerate(c for c in categories if c not in rare)}
+        features = [frequent.get(category, len(frequent)) for category in categories]
+        column.add(OneHot(categories=categories, features=features))
+
+
+def _ordinal(table: _Table, step: recipe.Ordinal) -> None:
+    from sklearn.preprocessing import OrdinalEncoder
+
+    for column in table.with_values(table.chosen(step.columns)):
+        values = column.values[~column.missing] if column.numeric else column.values
+        column.add(Ordinal(categories=OrdinalEncoder().fit(values.reshape(-1, 1)).categories_[0].tolist()))
+
+
+def _tokenize(table: _Table, step: recipe.Tokenize) -> None:
+    for column in table.with_values(table.chosen(step.columns)):
+        if column.numeric:
+            raise table.error(f"column {quote(column.name)} of {table.source} has numbers; tokenize needs text.")
+        vectorizer = tfidf(step.ngrams, step.lowercase, max_features=step.vocabulary_size)
+        try:
+            vectorizer.fit(column.values)
+        except ValueError:
+            raise table.error(f"column {quote(column.name)} of {table.source} has no words in any training row.") from None
+        idf = [float(weight) for weight in vectorizer.idf_]
+        column.add(
+            Tokens(vocabulary=vectorizer.get_feature_names_out().tolist(), idf=idf, ngrams=step.ngrams, lowercase=step.lowercase)
+        )
+
+
+# --- normalisation ------------------------------------------------------------------------------------------------------------
+
+
+def _normalize(table: _Table, step: recipe.Normalize) -> None:
+    columns = table.numbers(step.columns)
+    for column, (center, scale) in _fit_each(columns, lambda x: np.stack(_center_and_scale(x, step.method), axis=1)):
+        column.add(Scale(center=center, scale=scale))
+
+
+def _center_and_scale(x: Array, method: NormalizeMethod) -> tuple[Array, Array]:
+    """Center and scale, `[k]` each, of the columns of `x`, `[N, k]`; NaNs are left out. The scale of a constant column is 1."""
+    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+    match method:
+        case NormalizeMethod.STANDARD:
+            standard = StandardScaler().fit(x)
+            return standard.mean_, standard.scale_
+        case NormalizeMethod.MIN_MAX:
+            low_high = MinMaxScaler().fit(x)
+            return low_high.data_min_, 1 / low_high.scale_
+        case NormalizeMethod.ROBUST:
+            robust = RobustScaler().fit(x)
+            return robust.center_, robust.scale_
+
+
+def _fit_each(columns: list[_Column], estimate: Callable[[Array], Array]) -> list[tuple[_Column, Any]]:
+    """Each column with what `estimate` found for it in the columns' matrix, float64 `[N, k]`."""
+    if not columns:
+        return []
+    found = estimate(np.stack([column.values for column in columns], axis=1).astype(np.float64))
+    return list(zip(columns, found.tolist(), strict=True))
+
+
+_FIT: dict[type, Callable[[_Table, Any], None]] = {
+    recipe.DropDuplicates: _drop_duplicates,
+    recipe.DropMissing: _drop_missing,
+    recipe.Impute: _impute,
+    recipe.Clip: _clip,
+    recipe.Cast: _cast,
+    recipe.Log: _log,
+    recipe.OneHot: _one_hot,
+    recipe.Ordinal: _ordinal,
+    recipe.Tokenize: _tokenize,
+    recipe.Normalize: _normalize,
+}
+
+
+# --- images and arrays --------------------------------------------------------------------------------------------------------
+
+
+def _fit_array(steps: list[Step], dataset: Dataset, train: Rows) -> ArrayInput:
+    """Scaling per channel for images `[N, C, H, W]`, per feature for `[N, F]`, else with one number; images without it: / 255."""
+    x = np.asarray(dataset.features)[train]
+    shape = list(x.shape[1:])
+    unscaled = 255.0 if dataset.kind is Kind.IMAGE else 1.0
+    fitted = ArrayInput(shape=shape, center=[0.0], scale=[unscaled])
+    for number, step in enumerate(steps):
+        where = f"data.preprocessing[{number}].{step.kind}"
+        if step.normalize is None or step.normalize.columns is not None or number > 0:
+            raise UserError(
+                FailureReason.RECIPE_INVALID,
+                f"{where}: {dataset.source} has arrays, not columns; the one step for them is normalize, without columns.",
+            )
+        channels = x.shape[1] if x.ndim in (2, 4) else 1
+        values = np.moveaxis(x, 1, -1).reshape(-1, channels) if channels > 1 else x.reshape(-1, 1)
+        if not np.isfinite(values).all():
+            raise UserError(
+                FailureReason.DATA_INVALID, f"{where}: {dataset.source} has missing or infinite values; remove these rows."
+            )
+        center, scale = _center_and_scale(values.astype(np.float32), step.normalize.method)
+        fitted = ArrayInput(shape=shape, center=center.tolist(), scale=scale.tolist())
+    return fitted

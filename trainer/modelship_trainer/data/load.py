@@ -1,0 +1,167 @@
+"""Load `recipe.data`: fetch the source, read its format, check columns and target.
+
+load(data, task) -> Dataset
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+
+from modelship_trainer.data import bundled
+from modelship_trainer.data.dataset import Array, Dataset, Kind
+from modelship_trainer.data.images import load_images
+from modelship_trainer.data.source import Source, fetch
+from modelship_trainer.data.table import canonical_target, features_of, read_table
+from modelship_trainer.errors import UserError, listing, quote
+from modelship_trainer.locations import scheme_of, shown
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import Data, Format, Step, Task
+
+__all__ = ["Dataset", "Kind", "load"]
+
+
+def load(data: Data, *, task: Task) -> Dataset:
+    """Read the source that `data` names.
+
+    Raises:
+        UserError: DataNotFound, DataInvalid, RecipeInvalid or StoreUnavailable, each with one sentence that says what to change.
+    """
+    if scheme_of(data.source) == "sklearn":
+        dataset = bundled.load(data, task)
+    else:
+        with TemporaryDirectory(prefix="modelship-data-") as work:
+            source = fetch(data.source, Path(work))
+            dataset = _READERS[data.format or _format_of(source)](source, data, task)
+    if dataset.rows == 0:
+        raise UserError(FailureReason.DATA_INVALID, f"{dataset.source} has no rows.")
+    return dataset
+
+
+def _load_table(format_: Format) -> Callable[[Source, Data, Task], Dataset]:
+    def read(source: Source, data: Data, task: Task) -> Dataset:
+        frame, name = read_table(source, format_, data)
+        return tabular(source.uri, frame, name, source.digest, data, task)
+
+    return read
+
+
+def tabular(uri: str, frame: pd.DataFrame, target: str, digest: str, data: Data, task: Task) -> Dataset:
+    """A dataset of a raw table whose columns are checked to exist."""
+    missing = frame[target].isna()
+    if missing.any() and _drops_missing(data.preprocessing, target):
+        frame = frame[~missing].reset_index(drop=True)  # a row without a label can be neither learned from nor scored
+    elif missing.any():
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"target {quote(target)} is missing in {int(missing.sum()):,} of {len(frame):,} rows of {uri}; fill it in, or drop these "
+            f"rows with the preprocessing step dropMissing: {{columns: [{target}]}}.",
+        )
+    return Dataset(
+        source=uri,
+        kind=Kind.TABULAR,
+        features=features_of(frame.drop(columns=target), uri),
+        target=canonical_target(frame[target], target, task),
+        target_name=target,
+        digest=digest,
+    )
+
+
+def _drops_missing(steps: Sequence[Step], target: str) -> bool:
+    drops = [step.drop_missing for step in steps if step.drop_missing]
+    return any(drop.columns is None or target in drop.columns for drop in drops)
+
+
+def _load_npz(source: Source, data: Data, task: Task) -> Dataset:
+    """Arrays `x` and `y` of an .npz file (or those that data.features and data.target name)."""
+    arrays = _read_npz(source)
+    target = data.target or "y"
+    others = [name for name in arrays if name != target]
+    wanted = data.features or (["x"] if "x" in arrays else others)
+    for name in [target, *wanted]:
+        if name not in arrays:
+            raise UserError(
+                FailureReason.DATA_INVALID, f"array {quote(name)} is not in {source.uri}; arrays: {listing(sorted(arrays))}."
+            )
+    if len(wanted) != 1 or wanted[0] == target:
+        raise UserError(
+            FailureReason.RECIPE_INVALID,
+            f"data.features must name the one array of {source.uri} to learn from; arrays: {listing(sorted(arrays))}.",
+        )
+    x, y = arrays[wanted[0]], arrays[target]
+    if x.ndim < 2 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"array {quote(wanted[0])} of {source.uri} has shape {list(x.shape)} and type {x.dtype}; it must be numbers, [rows, ...].",
+        )
+    if y.ndim != 1 or len(y) != len(x):
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"array {quote(target)} of {source.uri} has shape {list(y.shape)}; it must be [{len(x)}], a value per row.",
+        )
+    missing = pd.isna(y)
+    if missing.any():
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"target {quote(target)} is missing in {int(missing.sum()):,} of {len(y):,} rows of {source.uri}.",
+        )
+    y = canonical_target(pd.Series(y), target, task)
+    return Dataset(source=source.uri, kind=Kind.ARRAY, features=x, target=y, target_name=target, digest=source.digest)
+
+
+def _read_npz(source: Source) -> dict[str, Array]:
+    path = source.single_file("npz")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib, numpy: each raises its own
+        raise UserError(FailureReason.DATA_INVALID, f"{source.uri} is not readable as npz: {error}.") from error
+
+
+def _load_image_folder(source: Source, data: Data, task: Task) -> Dataset:
+    if data.target is not None or data.features is not None:
+        raise UserError(
+            FailureReason.RECIPE_INVALID,
+            "data.target and data.features do not apply to imageFolder: a file's folder is its label; leave them out.",
+        )
+    images, labels = load_images(source, data)
+    target = canonical_target(pd.Series(labels, dtype=object), "label", task)
+    return Dataset(source=source.uri, kind=Kind.IMAGE, features=images, target=target, target_name="label", digest=source.digest)
+
+
+_READERS: dict[Format, Callable[[Source, Data, Task], Dataset]] = {
+    Format.CSV: _load_table(Format.CSV),
+    Format.PARQUET: _load_table(Format.PARQUET),
+    Format.JSON_LINES: _load_table(Format.JSON_LINES),
+    Format.NPZ: _load_npz,
+    Format.IMAGE_FOLDER: _load_image_folder,
+}
+
+_ENDINGS = {
+    ".csv": Format.CSV,
+    ".csv.gz": Format.CSV,
+    ".parquet": Format.PARQUET,
+    ".jsonl": Format.JSON_LINES,
+    ".ndjson": Format.JSON_LINES,
+    ".npz": Format.NPZ,
+    ".png": Format.IMAGE_FOLDER,
+    ".jpg": Format.IMAGE_FOLDER,
+    ".jpeg": Format.IMAGE_FOLDER,
+}
+
+
+def _format_of(source: Source) -> Format:
+    """The format that the ending of the (first) file tells."""
+    name = os.path.basename(source.names[0]).lower()
+    for ending, format_ in _ENDINGS.items():
+        if name.endswith(ending):
+            return format_
+    raise UserError(
+        FailureReason.RECIPE_INVALID,
+        f"the format of {shown(source.uri)} cannot be told from its ending; set data.format to one of {listing(list(Format))}.",
+    )

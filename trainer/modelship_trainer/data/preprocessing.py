@@ -1,0 +1,152 @@
+"""Preprocessing: fitted on training rows by scikit-learn, kept as plain data, applied by formulas that ONNX has too.
+
+    fitted, kept = fit(steps, dataset, train)       # data/fit.py; kept: training rows that cleaning left
+    x = fitted.transform(dataset.take(rows))        # float32 [N, F], or [N, ...] for arrays
+
+Each column has its own list of steps, in the order written; `export/preprocessing.py` turns the same data into a graph. All
+arithmetic is float32 on both sides, so that what is served equals what was trained on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field
+
+from modelship_trainer.data.dataset import Array
+from modelship_trainer.data.steps import ColumnStep, Values, to_number, to_text
+from modelship_trainer.errors import UserError, quote
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.schema import Model
+
+Floats = npt.NDArray[np.float32]
+
+
+class Column(Model):
+    """A feature column: the type that it is served with, and what happens to it."""
+
+    name: str
+    type: Literal["number", "text"]
+    steps: list[Annotated[ColumnStep, Field(discriminator="step")]]
+    required: bool = False
+    """A dropMissing step named it: rows without a value are not for this model."""
+
+    def raw(self, series: pd.Series) -> Values:
+        """The raw column in this column's type: float32 `[N]` or strings `[N]`."""
+        return to_number(series) if self.type == "number" else to_text(series)
+
+    def features(self, series: pd.Series) -> Values:
+        """`[N, k]` features, or still `[N]` values where no step made them numbers."""
+        values = self.raw(series)
+        for step in self.steps:
+            values = step.apply(values)
+        return values
+
+    def feature_names(self) -> list[str]:
+        """Names of its features."""
+        return self.steps[-1].feature_names(self.name) if self.steps else [self.name]
+
+
+class ArrayInput(Model):
+    """Images and arrays: `(x - center) / scale`, per channel (axis 1) or with one number for all."""
+
+    shape: list[int]
+    """Of a row: [C, H, W], [F]..."""
+    center: list[float]
+    scale: list[float]
+
+    def parameters(self) -> tuple[Floats, Floats]:
+        """Center and scale, shaped to broadcast over `[N, *shape]`."""
+        shape = (1, len(self.center)) + (1,) * (len(self.shape) - 1)
+        return np.array(self.center, np.float32).reshape(shape), np.array(self.scale, np.float32).reshape(shape)
+
+
+class Fitted(Model):
+    """Fitted preprocessing: `preprocessing.json` of an artifact."""
+
+    schema_version: Literal[1] = 1
+    columns: list[Column] | None = None
+    """Of a table."""
+    array: ArrayInput | None = None
+    """Of images and arrays."""
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a row as the model sees it."""
+        if self.array is not None:
+            return tuple(self.array.shape)
+        return (len(self.feature_names()),)
+
+    def feature_names(self) -> list[str]:
+        """Names of a table's features, in order."""
+        return [name for column in self.columns or [] for name in column.feature_names()]
+
+    def usable(self, features: pd.DataFrame | Array) -> npt.NDArray[np.bool_]:
+        """Which rows the model is for: those that have each value which a dropMissing step requires."""
+        keep = np.ones(len(features), dtype=bool)
+        for column in self.columns or []:
+            if column.required and isinstance(features, pd.DataFrame) and column.name in features:
+                keep &= ~_missing(column.raw(features[column.name]))
+        return keep
+
+    def transform(self, features: pd.DataFrame | Array, source: str = "the data") -> Floats:
+        """Features of all rows: `[N, F]` for a table, `[N, *shape]` for an array.
+
+        Raises:
+            UserError: DataInvalid where a column is missing, has text that is no number, or lacks values that nothing fills.
+        """
+        if self.array is not None:
+            return self._transform_array(np.asarray(features), source)
+        assert self.columns is not None and isinstance(features, pd.DataFrame)  # noqa: S101 - one of the two is set
+        blocks = []
+        for column in self.columns:
+            if column.name not in features:
+                raise UserError(
+                    FailureReason.DATA_INVALID,
+                    f"column {quote(column.name)} is not in {source}; columns: {', '.join(map(str, features.columns))}.",
+                )
+            blocks.append(_finite(column, column.features(features[column.name]), source))
+        return np.concatenate(blocks, axis=1)
+
+    def _transform_array(self, x: Array, source: str) -> Floats:
+        assert self.array is not None  # noqa: S101 - the caller's case
+        if list(x.shape[1:]) != self.array.shape:
+            raise UserError(
+                FailureReason.DATA_INVALID,
+                f"rows of {source} have shape {list(x.shape[1:])}, and the model takes {self.array.shape}.",
+            )
+        center, scale = self.array.parameters()
+        values: Floats = (x.astype(np.float32) - center) / scale
+        bad = int((~np.isfinite(values).reshape(len(values), -1).all(axis=1)).sum())
+        if bad:
+            raise UserError(
+                FailureReason.DATA_INVALID,
+                f"{bad:,} of {len(values):,} rows of {source} have missing or infinite values; remove them.",
+            )
+        return values
+
+
+def _finite(column: Column, values: Values, source: str) -> Floats:
+    """A column's features, `[N, k]`, checked to be numbers."""
+    if values.dtype == object:
+        example = next((value for value in values if value), "")
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"column {quote(column.name)} of {source} is text, such as {quote(example)}; encode it with oneHot, ordinal or tokenize, cast "
+            "it to number, or leave it out of data.features.",
+        )
+    block: Floats = values.reshape(len(values), -1)
+    bad = int((~np.isfinite(block)).any(axis=1).sum())
+    if bad:
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"column {quote(column.name)} is missing or not finite in {bad:,} of {len(block):,} rows of {source} after preprocessing; add "
+            "impute or dropMissing, and clip values that log cannot take.",
+        )
+    return block
+
+
+def _missing(values: Values) -> npt.NDArray[np.bool_]:
+    return values == "" if values.dtype == object else np.isnan(values)

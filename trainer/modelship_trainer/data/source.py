@@ -1,0 +1,124 @@
+"""Fetch a source: files of a mounted claim where they lie, https into a temporary folder; and the digest of their bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from modelship_trainer.artifact.manifest import sha256_of_file
+from modelship_trainer.errors import UserError, listing
+from modelship_trainer.locations import local_path, scheme_of, shown
+from modelship_trainer.protocol import ENV_CREDENTIALS_PREFIX, FailureReason
+
+
+@dataclass(frozen=True)
+class Source:
+    """Local files of a source."""
+
+    uri: str
+    """Without credentials: fit for messages."""
+    root: Path
+    """A file, or a folder of files."""
+    names: tuple[str, ...]
+    """Files relative to the folder, sorted; of a single file, its name."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in the order of their names."""
+        return [self.root / name for name in self.names] if self.root.is_dir() else [self.root]
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the file's bytes; for a folder, of the lines that `sha256sum` prints for its sorted files."""
+        if not self.root.is_dir():
+            return f"sha256:{sha256_of_file(self.root)}"
+        lines = "".join(f"{sha256_of_file(path)}  {name}\n" for path, name in zip(self.paths, self.names, strict=True))
+        return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+    def single_file(self, format_: str) -> Path:
+        """The file; raises UserError where the source is a folder of several."""
+        if len(self.names) != 1:
+            raise UserError(FailureReason.DATA_INVALID, f"{self.uri} has {len(self.names)} files; format {format_} takes one.")
+        return self.paths[0]
+
+
+def fetch(uri: str, work: Path) -> Source:
+    """Make the files of `uri` readable on this machine; https goes into `work`.
+
+    Raises:
+        UserError: DataNotFound, DataInvalid, StoreUnavailable, RecipeInvalid.
+    """
+    if scheme_of(uri) == "https":
+        path = _download(uri, work)
+        return Source(shown(uri), path, (path.name,))
+    path = local_path(uri)
+    if not path.exists():
+        raise UserError(FailureReason.DATA_NOT_FOUND, f"{uri} does not exist{_neighbours(path)}.")
+    if path.is_file():
+        return Source(uri, path, (path.name,))
+    names = tuple(sorted(_files_below(path)))
+    if not names:
+        raise UserError(FailureReason.DATA_NOT_FOUND, f"{uri} is a folder without files.")
+    return Source(uri, path, names)
+
+
+def _files_below(folder: Path) -> list[str]:
+    """Files below `folder`, hidden ones left out; links that lead out of it are not followed."""
+    root = folder.resolve()
+    files = [path for path in folder.rglob("*") if path.is_file() and path.resolve().is_relative_to(root)]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return [name for name in names if not any(part.startswith((".", "_SUCCESS", "lost+found")) for part in name.split("/"))]
+
+
+def _neighbours(path: Path) -> str:
+    """What lies beside a path that does not exist: the likely cure is a name."""
+    parent = path.parent
+    if not parent.is_dir():
+        return f": there is no folder {parent.name}"
+    names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
+    return f"; beside it: {listing(names)}" if names else ": its folder is empty"
+
+
+# --- https --------------------------------------------------------------------------------------------------------------------
+
+
+def _download(uri: str, work: Path) -> Path:
+    import fsspec
+
+    name = os.path.basename(unquote(urlsplit(uri).path)) or "data"
+    target = work / name
+    files = fsspec.filesystem("https", client_kwargs={"headers": _headers(), "trust_env": True}, skip_instance_cache=True)
+    try:
+        files.get_file(uri, str(target))
+    except FileNotFoundError as error:
+        raise UserError(FailureReason.DATA_NOT_FOUND, f"{shown(uri)} does not exist (404).") from error
+    except Exception as error:  # aiohttp has some twenty exceptions; the status tells them apart
+        raise _download_error(uri, error) from error
+    return target
+
+
+def _download_error(uri: str, error: Exception) -> UserError:
+    status = getattr(error, "status", None)
+    if status in (401, 403):
+        cure = "set data.credentialsSecret to a Secret with the key token, or username and password"
+        return UserError(FailureReason.DATA_NOT_FOUND, f"{shown(uri)} answered {status}; {cure}.")
+    if status is not None and 400 <= status < 500 and status not in (408, 429):
+        return UserError(FailureReason.DATA_NOT_FOUND, f"{shown(uri)} answered {status}.")
+    what = f"answered {status}" if status else f"cannot be read: {type(error).__name__}"
+    return UserError(FailureReason.STORE_UNAVAILABLE, f"{shown(uri)} {what}; trying again.")
+
+
+def _headers() -> dict[str, str]:
+    """The Authorization header of the data Secret's keys: token, or username and password."""
+    token, user = os.environ.get(f"{ENV_CREDENTIALS_PREFIX}token"), os.environ.get(f"{ENV_CREDENTIALS_PREFIX}username")
+    if token:
+        return {"Authorization": f"Bearer {token.strip()}"}
+    if user is not None:
+        password = os.environ.get(f"{ENV_CREDENTIALS_PREFIX}password", "")
+        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+    return {}

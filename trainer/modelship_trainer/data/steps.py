@@ -1,0 +1,221 @@
+"""What a column goes through, as fitted data: each step is a formula with the numbers that training found.
+
+Values of a column are float32 `[N]` (NaN: missing), Python strings `[N]` ("": missing), or, once encoded, float32 `[N, k]`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field
+
+from modelship_trainer.errors import UserError, quote
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.schema import Model
+
+Values = npt.NDArray[Any]
+TOKEN = re.compile(r"\w+")
+"""A token: letters, digits and underscores of any script. In the graph: `[\\p{L}\\p{N}_]+`."""
+
+
+class _ColumnWise(Model):
+    """A step that leaves a column one column."""
+
+    def feature_names(self, column: str) -> list[str]:
+        """Names of the features that come out."""
+        return [column]
+
+
+class Fill(_ColumnWise):
+    """A missing value becomes `value`."""
+
+    step: Literal["fill"] = "fill"
+    value: float | str
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` to `[N]`."""
+        if isinstance(self.value, str):
+            return np.where(values == "", self.value, values).astype(object)
+        return np.where(np.isnan(values), np.float32(self.value), values)
+
+
+class Limit(_ColumnWise):
+    """Values beyond the bounds become the bounds."""
+
+    step: Literal["limit"] = "limit"
+    lower: float
+    upper: float
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` to `[N]`."""
+        return np.clip(values, np.float32(self.lower), np.float32(self.upper))
+
+
+class Log(_ColumnWise):
+    """log(1 + x)."""
+
+    step: Literal["log"] = "log"
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` to `[N]`; not finite for x <= -1."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: Values = np.log(np.float32(1) + values)
+        return result
+
+
+class Scale(_ColumnWise):
+    """(x - center) / scale."""
+
+    step: Literal["scale"] = "scale"
+    center: float
+    scale: float
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` to `[N]`."""
+        result: Values = (values - np.float32(self.center)) / np.float32(self.scale)
+        return result
+
+
+class Cast(_ColumnWise):
+    """Number to text, or text to number. As a column's first step it is not kept: it decides the served type instead."""
+
+    step: Literal["cast"] = "cast"
+    to: Literal["number", "text"]
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` to `[N]`."""
+        series = pd.Series(values)
+        return to_number(series) if self.to == "number" else to_text(series)
+
+
+class OneHot(Model):
+    """A 0/1 feature per category; several rare categories may share the last one; an unseen one has none."""
+
+    step: Literal["oneHot"] = "oneHot"
+    categories: list[str] | list[float]
+    features: list[int]
+    """Feature of each category."""
+
+    @property
+    def size(self) -> int:
+        """Number of features."""
+        return max(self.features) + 1
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` to `[N, size]`."""
+        codes = _codes(values, self.categories)
+        block = np.zeros((len(values), self.size), dtype=np.float32)
+        seen = codes >= 0
+        block[np.flatnonzero(seen), np.array(self.features)[codes[seen]]] = 1
+        return block
+
+    def feature_names(self, column: str) -> list[str]:
+        """`column=category`, and `column=other` for what rare categories share."""
+        members = [[c for c, f in zip(self.categories, self.features, strict=True) if f == n] for n in range(self.size)]
+        return [f"{column}={_label(names[0]) if len(names) == 1 else 'other'}" for names in members]
+
+
+class Ordinal(_ColumnWise):
+    """A category's place in sorted order; an unseen one is -1."""
+
+    step: Literal["ordinal"] = "ordinal"
+    categories: list[str] | list[float]
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` to `[N]`."""
+        return _codes(values, self.categories).astype(np.float32)
+
+
+class Tokens(Model):
+    """TF-IDF of tokens and runs of tokens, each row scaled to length 1 (scikit-learn's TfidfVectorizer)."""
+
+    step: Literal["tokens"] = "tokens"
+    vocabulary: list[str]
+    """Runs of tokens, joined by one space."""
+    idf: list[float]
+    ngrams: int = Field(ge=1)
+    lowercase: bool
+
+    @cached_property
+    def vectorizer(self) -> Any:
+        """The fitted TfidfVectorizer."""
+        vectorizer = tfidf(self.ngrams, self.lowercase, vocabulary={token: i for i, token in enumerate(self.vocabulary)})
+        vectorizer.idf_ = np.array(self.idf, dtype=np.float64)
+        return vectorizer
+
+    def apply(self, values: Values) -> Values:
+        """`[N]` strings to `[N, len(vocabulary)]`."""
+        block: Values = self.vectorizer.transform(values).toarray().astype(np.float32)
+        return block
+
+    def feature_names(self, column: str) -> list[str]:
+        """`column:token`."""
+        return [f"{column}:{token}" for token in self.vocabulary]
+
+
+ColumnStep = Fill | Limit | Log | Scale | Cast | OneHot | Ordinal | Tokens
+
+
+def tfidf(ngrams: int, lowercase: bool, **options: Any) -> Any:
+    """A TfidfVectorizer with our tokens."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        ngram_range=(1, ngrams),
+        lowercase=False,
+        preprocessor=fold_case if lowercase else None,
+        token_pattern=TOKEN.pattern,
+        **options,
+    )
+
+
+def fold_case(text: str) -> str:
+    """Lower case, character by character: what ONNX's StringNormalizer does."""
+    return "".join(lower if len(lower := char.lower()) == 1 else char for char in text)
+
+
+# --- types --------------------------------------------------------------------------------------------------------------------
+
+
+def to_number(series: pd.Series) -> Values:
+    """Numbers, or their text, as float32 `[N]`; "" and missing are NaN.
+
+    Raises:
+        UserError: DataInvalid where text is no number.
+    """
+    values = series.to_numpy()
+    if values.dtype != object and pd.api.types.is_numeric_dtype(values.dtype):
+        return values.astype(np.float32)
+    numbers = np.empty(len(series), dtype=np.float32)
+    for row, cell in enumerate(series):
+        try:
+            numbers[row] = np.nan if cell is None or cell == "" or cell is pd.NA else float(cell)
+        except ValueError:
+            raise UserError(
+                FailureReason.DATA_INVALID,
+                f"column {quote(series.name)} must be numbers, and has {quote(cell)} in row {row + 1}; correct it, or encode the column as "
+                "categories.",
+            ) from None
+    return numbers
+
+
+def to_text(series: pd.Series) -> Values:
+    """Strings `[N]`, missing ""; whole numbers without a decimal point, others with up to eight digits (as ONNX's Cast does)."""
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return np.array(["" if np.isnan(value) else f"{value:.8g}" for value in series.to_numpy(dtype=np.float64)], dtype=object)
+    return np.array(["" if missing else str(cell) for cell, missing in zip(series, series.isna(), strict=True)], dtype=object)
+
+
+def _codes(values: Values, categories: list[str] | list[float]) -> npt.NDArray[np.int64]:
+    """Index of each value in `categories`, -1 where it is none."""
+    index = {category: code for code, category in enumerate(categories)}
+    return np.fromiter((index.get(value, -1) for value in values.tolist()), dtype=np.int64, count=len(values))
+
+
+def _label(category: str | float) -> str:
+    return category if isinstance(category, str) else f"{category:.8g}"

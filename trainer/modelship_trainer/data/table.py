@@ -1,0 +1,157 @@
+"""Tables: read CSV, Parquet and JSON Lines, and bring columns into the two types that a served model takes."""
+
+from __future__ import annotations
+
+import decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelship_trainer.data.dataset import Array
+from modelship_trainer.data.source import Source
+from modelship_trainer.errors import UserError, listing, quote
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import Data, Format, Task
+
+
+def read_table(source: Source, format_: Format, data: Data) -> tuple[pd.DataFrame, str]:
+    """Raw columns that the recipe wants, target included, and the target's name; a folder's files follow one another.
+
+    Raises:
+        UserError: DataInvalid where the file is unreadable or a column is missing; RecipeInvalid without a target.
+    """
+    frames = []
+    for path, name in zip(source.paths, source.names, strict=True):
+        where = source.uri if len(source.names) == 1 else f"{source.uri}/{name}"
+        try:
+            available = list(_read_columns(path, format_))
+            columns, target = wanted_columns(available, data, where)
+            frames.append(_read(path, format_, columns))
+        except (ValueError, OSError, UnicodeError) as error:  # pyarrow's and pandas' parser errors are ValueErrors
+            raise _unreadable(where, format_, error) from error
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], target
+
+
+def wanted_columns(available: list[str], data: Data, uri: str, default_target: str | None = None) -> tuple[list[str], str]:
+    """Columns to read, the target last, and the target."""
+    target = data.target or default_target
+    if target is None:
+        raise UserError(
+            FailureReason.RECIPE_INVALID,
+            f"data.target is not set: name the column to predict; columns of {uri}: {listing(available)}.",
+        )
+    features = data.features if data.features is not None else [name for name in available if name != target]
+    for name in [target, *features]:
+        if name not in available:
+            raise UserError(FailureReason.DATA_INVALID, f"column {quote(name)} is not in {uri}; columns: {listing(available)}.")
+    if target in features:
+        raise UserError(FailureReason.RECIPE_INVALID, f"data.features lists the target {quote(target)}; leave it out.")
+    if not features:
+        raise UserError(FailureReason.DATA_INVALID, f"{uri} has no column besides the target {quote(target)} to learn from.")
+    return [*features, target], target
+
+
+def _read_columns(path: Path, format_: Format) -> Any:
+    match format_:
+        case Format.PARQUET:
+            import pyarrow.parquet
+
+            return pyarrow.parquet.read_schema(path).names
+        case Format.CSV:
+            return pd.read_csv(path, nrows=0).columns
+        case _:
+            return _read_json(path).columns
+
+
+def _read(path: Path, format_: Format, columns: list[str]) -> pd.DataFrame:
+    match format_:
+        case Format.PARQUET:
+            return pd.read_parquet(path, columns=columns)[columns]
+        case Format.CSV:
+            return pd.read_csv(path, usecols=columns, low_memory=False)[columns]
+        case _:
+            return _read_json(path)[columns]
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    # dtype and dates as written: "007" is text, not seven.
+    return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+
+
+def _unreadable(where: str, format_: Format, error: Exception) -> UserError:
+    detail = str(error).strip().replace("\n", " ")[:200].rstrip(".")
+    return UserError(
+        FailureReason.DATA_INVALID,
+        f"{where} is not readable as {format_.value}: {detail or type(error).__name__}; repair it, or set data.format.",
+    )
+
+
+# --- types --------------------------------------------------------------------------------------------------------------------
+
+
+def features_of(frame: pd.DataFrame, uri: str) -> pd.DataFrame:
+    """Each column as float32 (NaN: missing) or Python strings ("": missing): what a served model gets is what it learns from."""
+    return pd.DataFrame({name: canonical(frame[name], uri) for name in frame.columns}, index=frame.index)
+
+
+def canonical(series: pd.Series, uri: str) -> pd.Series:
+    """A raw column as float32 or strings.
+
+    Raises:
+        UserError: DataInvalid where cells are lists or objects.
+    """
+    if _is_numeric(series):
+        values = pd.to_numeric(series.astype(object).where(series.notna(), np.nan), errors="raise")
+        return pd.Series(values.to_numpy(dtype=np.float64).astype(np.float32), index=series.index, name=series.name)
+    nested = next((cell for cell in series if isinstance(cell, list | dict | tuple | set | np.ndarray)), None)
+    if nested is not None:
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"column {quote(series.name)} of {uri} holds nested values such as {quote(nested)}; flatten it, or leave it out of "
+            "data.features.",
+        )
+    text = ["" if missing else str(cell) for cell, missing in zip(series, series.isna(), strict=True)]
+    return pd.Series(text, index=series.index, name=series.name, dtype=object)
+
+
+def _is_numeric(series: pd.Series) -> bool:
+    if pd.api.types.is_bool_dtype(series) or pd.api.types.is_numeric_dtype(series):
+        return not pd.api.types.is_complex_dtype(series)
+    if series.dtype != object:
+        return False
+    kinds = (bool, int, float, decimal.Decimal, np.number, np.bool_)
+    return all(isinstance(cell, kinds) for cell, missing in zip(series, series.isna(), strict=True) if not missing)
+
+
+def canonical_target(series: pd.Series, name: str, task: Task) -> Array:
+    """The target as float64 (regression), int64 (classes that are whole numbers) or Python strings; nothing is missing.
+
+    Raises:
+        UserError: DataInvalid where regression has text, or classification has fractions.
+    """
+    numeric = _is_numeric(series) and not pd.api.types.is_bool_dtype(series)
+    if task is Task.REGRESSION:
+        if not numeric:
+            raise UserError(
+                FailureReason.DATA_INVALID,
+                f"target {quote(name)} has values such as {quote(series.iloc[0])}; training.task regression needs numbers: set it to "
+                "classification, or choose another target.",
+            )
+        values = series.to_numpy(dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise UserError(FailureReason.DATA_INVALID, f"target {quote(name)} has infinite values; remove these rows.")
+        return values
+    if not numeric:
+        # JSON's spelling of booleans; text as it is.
+        return np.array([str(v).lower() if isinstance(v, bool | np.bool_) else str(v) for v in series], dtype=object)
+    values = series.to_numpy(dtype=np.float64)
+    fractions = values[values != np.floor(values)]
+    if len(fractions) or not np.isfinite(values).all():
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"target {quote(name)} has fractions such as {fractions[0]:g}; training.task classification needs classes: set it to "
+            "regression, or choose another target.",
+        )
+    return series.to_numpy(dtype=np.int64)
