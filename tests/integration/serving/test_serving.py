@@ -1,0 +1,357 @@
+"""A serving pod's processes, asked over HTTP and gRPC through the front."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+import yaml
+from conftest import IMAGES, ROOT, Pod, wait_for
+from serving_artifacts import CLASSES, expected_probability, sample_request
+from tritonclient.utils import InferenceServerException
+
+pytestmark = pytest.mark.integration
+
+ROWS = [{"age": 40.0, "plan": "pro"}, {"age": 71.5, "plan": "basic"}, {"age": 18.0, "plan": "Zürich ☃"}]
+
+
+def outputs(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    return {item["name"]: item["data"] for item in response.json()["outputs"]}
+
+
+def assert_predicts(rows: list[dict[str, Any]], probabilities: Any, labels: list[str]) -> None:
+    expected = [expected_probability(row["age"], row["plan"]) for row in rows]
+    np.testing.assert_allclose(np.reshape(probabilities, (-1, 2))[:, 1], expected, rtol=1e-5)
+    assert labels == [CLASSES[probability > 0.5] for probability in expected]
+
+
+def grpc_inputs(client: Any, rows: list[dict[str, Any]]) -> list[Any]:
+    age = client.InferInput("age", [len(rows), 1], "FP32")
+    age.set_data_from_numpy(np.array([[row["age"]] for row in rows], dtype=np.float32))
+    plan = client.InferInput("plan", [len(rows), 1], "BYTES")
+    plan.set_data_from_numpy(np.array([[row["plan"]] for row in rows], dtype=object))
+    return [age, plan]
+
+
+# --- predictions --------------------------------------------------------------------------------------------------------------
+
+
+def test_raw_features_give_the_expected_answer_over_http(pod: Pod) -> None:
+    answer = outputs(httpx.post(pod.url() + pod.infer_path, json=sample_request(ROWS)))
+    assert_predicts(ROWS, answer["probabilities"], answer["label"])
+
+
+@pytest.mark.parametrize("module", [triton_http, triton_grpc], ids=["http", "grpc"])
+def test_tritons_own_client_gives_the_expected_answer(pod: Pod, module: Any) -> None:
+    with module.InferenceServerClient(pod.address("http" if module is triton_http else "grpc")) as client:
+        result = client.infer(pod.model, grpc_inputs(module, ROWS))
+        assert client.is_model_ready(pod.model)
+        assert client.is_server_live()
+    labels = [label[0].decode() for label in result.as_numpy("label")]
+    assert_predicts(ROWS, result.as_numpy("probabilities"), labels)
+
+
+def test_grpc_stream_is_answered(pod: Pod) -> None:
+    answers: list[Any] = []
+    arrived = threading.Event()
+
+    def receive(result: Any, error: Any) -> None:
+        answers.extend([result, error])
+        arrived.set()
+
+    with triton_grpc.InferenceServerClient(pod.address()) as client:
+        client.start_stream(receive)
+        client.async_stream_infer(pod.model, grpc_inputs(triton_grpc, ROWS[:1]))
+        assert arrived.wait(10)
+    assert answers[1] is None
+    assert answers[0].as_numpy("label").ravel().tolist() == [b"yes"]
+
+
+def test_joined_requests_are_each_answered_with_their_own_rows(pod: Pod) -> None:
+    """Many at once: Triton joins them. One in ten is not UTF-8, and fails alone."""
+    before = metric(pod, "nv_inference_exec_count")
+    asked = [[{"age": float(i), "plan": "max"}] * (1 + i % 3) for i in range(300)]
+    with triton_grpc.InferenceServerClient(pod.address()) as client:
+
+        def ask(index: int) -> Any:
+            inputs = grpc_inputs(triton_grpc, asked[index])
+            if index % 10 == 0:
+                inputs[1].set_data_from_numpy(np.array([[b"\xff"]] * len(asked[index]), dtype=object))
+            try:
+                return client.infer(pod.model, inputs)
+            except InferenceServerException as error:
+                return error
+
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            answers = list(pool.map(ask, range(len(asked))))
+    for index, (rows, answer) in enumerate(zip(asked, answers, strict=True)):
+        if index % 10 == 0:
+            assert "input 'plan' is not UTF-8" in str(answer)
+        else:
+            labels = [label[0].decode() for label in answer.as_numpy("label")]
+            assert_predicts(rows, answer.as_numpy("probabilities"), labels)
+    assert metric(pod, "nv_inference_exec_count") - before < len(asked), "no two requests were joined"
+
+
+def metric(pod: Pod, name: str) -> float:
+    text = httpx.get(f"{pod.url('metrics')}/metrics").text
+    found = re.search(rf'^{name}\{{model="churn",version="1"\}} (\S+)$', text, re.M)
+    assert found, f"{name} is not in the metrics"
+    return float(found[1])
+
+
+# --- what the front lets through ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v2", 200),
+        ("/v2/health/live", 200),
+        ("/v2/health/ready", 200),
+        ("/v2/models/churn", 200),
+        ("/v2/models/churn/ready", 200),
+        ("/v2/models/churn/versions/1", 200),
+        ("/v2/models/churn/versions/1/ready", 200),
+        ("/v2/models/nope/ready", 400),
+        ("/", 404),
+        ("/metrics", 404),
+        ("/healthz", 404),
+        ("/v2/models/churn/config", 404),
+        ("/v2/models/churn/stats", 404),
+        ("/v2/models/stats", 404),
+        ("/v2/models/churn/infer", 404),
+        ("/v2/models/churn/trace/setting", 404),
+        ("/v2/trace/setting", 404),
+        ("/v2/logging", 404),
+        ("/v2/systemsharedmemory/status", 404),
+        ("/v2/cudasharedmemory/status", 404),
+        ("/v2/models/churn/../../logging", 404),
+        ("/v2/models/../logging", 404),
+        ("/v2/%6dodels/churn", 404),
+        ("/v2/models/churn%2Fconfig", 404),
+        ("/v2/models/churn?x=1", 404),
+        ("//v2", 404),
+    ],
+)
+def test_get_passes_only_metadata_and_health(pod: Pod, path: str, status: int) -> None:
+    got_status, headers, body = raw_request(pod, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert got_status == status
+    if status == 404:
+        assert headers["content-type"] == "application/json"
+        assert set(json.loads(body)) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/churn/unload"),
+        ("POST", "/v2/repository/models/churn/load"),
+        ("POST", "/v2/systemsharedmemory/region/x/register"),
+        ("POST", "/v2/logging"),
+        ("POST", "/v2/models/churn/generate"),
+        ("POST", "/v2/health/ready"),
+        ("PUT", "/v2/models/churn/infer"),
+        ("DELETE", "/v2/models/churn"),
+        ("POST", "/v2/repository/../models/churn/infer"),
+        ("POST", "/v2/models/a/../../models/churn/infer"),
+    ],
+)
+def test_nothing_else_is_reachable(pod: Pod, method: str, path: str) -> None:
+    request = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+    status, _, body = raw_request(pod, request.encode())
+    assert status == 404
+    assert set(json.loads(body)) == {"error"}
+    assert httpx.get(f"{pod.url()}/v2/models/churn/ready").status_code == 200
+
+
+def raw_request(pod: Pod, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Bytes as they are: clients normalise paths."""
+    with socket.create_connection(("127.0.0.1", pod.ports["http"]), timeout=10) as connection:
+        connection.sendall(request)
+        return read_answer(connection)
+
+
+def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    data = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}, body
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["get_model_repository_index", "get_system_shared_memory_status", "get_cuda_shared_memory_status", "get_log_settings",
+     "get_trace_settings", "get_inference_statistics"],
+)  # fmt: skip
+def test_other_grpc_calls_are_unimplemented(pod: Pod, call: str) -> None:
+    with triton_grpc.InferenceServerClient(pod.address()) as client, pytest.raises(InferenceServerException) as refused:
+        getattr(client, call)()
+    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+@pytest.mark.parametrize("call", ["load_model", "unload_model"])
+def test_models_cannot_be_controlled_over_grpc(pod: Pod, call: str) -> None:
+    with triton_grpc.InferenceServerClient(pod.address()) as client, pytest.raises(InferenceServerException) as refused:
+        getattr(client, call)(pod.model)
+    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+def test_too_large_requests_are_refused(pod: Pod) -> None:
+    response = httpx.post(pod.url() + pod.infer_path, content=b"x" * 2_000_000)
+    assert (response.status_code, response.json()) == (413, {"error": "the request is larger than 1m"})
+    big = triton_grpc.InferInput("age", [500_000, 1], "FP32")
+    big.set_data_from_numpy(np.zeros((500_000, 1), np.float32))
+    with triton_grpc.InferenceServerClient(pod.address()) as client, pytest.raises(InferenceServerException) as refused:
+        client.infer(pod.model, [big])
+    assert refused.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+
+
+def test_compressed_requests_are_refused(pod: Pod) -> None:
+    response = httpx.post(pod.url() + pod.infer_path, content=b"x", headers={"Content-Encoding": "gzip"})
+    assert (response.status_code, response.json()) == (415, {"error": "compressed requests are not accepted"})
+    with triton_grpc.InferenceServerClient(pod.address()) as client, pytest.raises(InferenceServerException) as refused:
+        client.infer(pod.model, grpc_inputs(triton_grpc, ROWS), compression_algorithm="gzip")
+    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+def test_errors_of_triton_arrive_as_they_are(pod: Pod) -> None:
+    response = httpx.post(pod.url() + pod.infer_path, json={"inputs": []})
+    assert response.status_code == 400
+    assert "expected 2 inputs but got 0" in response.json()["error"]
+
+
+def test_the_access_log_is_json_without_bodies(pod: Pod) -> None:
+    httpx.post(pod.url() + pod.infer_path, json=sample_request([{"age": 1.0, "plan": "a-secret-plan"}]))
+    wait_for(lambda: pod.infer_path in pod.front_log, "the request is logged")
+    lines = [json.loads(line) for line in pod.front_log.splitlines() if line.startswith("{")]
+    answered = [line for line in lines if line["path"] == pod.infer_path and line["status"] == 200]
+    assert answered[-1]["method"] == "POST"
+    assert answered[-1]["requestBytes"] > len("a-secret-plan")
+    assert "a-secret-plan" not in pod.front_log
+    assert not any(line["path"].startswith("/v2/health") for line in lines)
+
+
+@pytest.mark.parametrize("setting", ["FRONT_MAX_BODY=1m; include /etc/passwd", "FRONT_TIMEOUT=soon", "TRITON_HTTP=evil.example:80"])
+def test_the_front_refuses_settings_that_are_not_what_they_should_be(pod: Pod, setting: str) -> None:
+    name, _, value = setting.partition("=")
+    environment = {**pod.front_environment(), name: value}
+    done = subprocess.run([IMAGES / "front/front"], env=environment, capture_output=True, text=True, check=False, timeout=10)
+    assert done.returncode == 64
+    assert "it must look like" in done.stderr
+
+
+# --- probes and endings -------------------------------------------------------------------------------------------------------
+
+
+def probe_command(pod: Pod) -> list[str]:
+    """The liveness probe that docs/serving.md publishes, with this pod's port and folder."""
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "docs/serving.md").read_text(), re.S)
+    assert text
+    triton = yaml.safe_load(text[1])["spec"]["template"]["spec"]["initContainers"][1]
+    command: list[str] = triton["livenessProbe"]["exec"]["command"]
+    return [part.replace("127.0.0.1:18000", pod.address("t_http")).replace("/models", str(pod.models), 1)
+            if part.startswith("@") else part.replace("127.0.0.1:18000", pod.address("t_http")) for part in command]  # fmt: skip
+
+
+def test_liveness_sees_a_crashed_backend_that_is_still_called_ready(own_pod: Pod) -> None:
+    probe = probe_command(own_pod)
+    assert subprocess.run(probe, check=False).returncode == 0
+    (stub,) = own_pod.stub_pids()
+    os.kill(stub, signal.SIGKILL)
+    wait_for(lambda: subprocess.run(probe, check=False, capture_output=True).returncode == 22, "the probe fails")
+    assert httpx.get(f"{own_pod.url()}/v2/models/churn/ready").status_code == 200, (
+        "Triton notices by itself now: simplify the probe"
+    )
+    assert httpx.post(own_pod.url() + own_pod.infer_path, json=sample_request(ROWS)).status_code == 500
+
+
+def test_without_triton_the_front_says_so(own_pod: Pod) -> None:
+    assert own_pod.triton is not None
+    own_pod.triton.terminate()
+    own_pod.triton.wait(timeout=30)
+    response = httpx.post(own_pod.url() + own_pod.infer_path, json=sample_request(ROWS))
+    assert (response.status_code, response.json()) == (502, {"error": "the model server does not answer"})
+    with triton_grpc.InferenceServerClient(own_pod.address()) as client, pytest.raises(InferenceServerException) as refused:
+        client.infer(own_pod.model, grpc_inputs(triton_grpc, ROWS))
+    assert refused.value.status() == "StatusCode.UNAVAILABLE"
+
+
+def test_an_accepted_request_is_answered_after_the_front_was_told_to_quit(own_pod: Pod) -> None:
+    body = json.dumps(sample_request(ROWS[:1])).encode()
+    head = f"POST {own_pod.infer_path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    assert own_pod.front is not None
+    with socket.create_connection(("127.0.0.1", own_pod.ports["http"]), timeout=10) as connection:
+        connection.sendall(head + body[:10])
+        wait_for(lambda: own_pod.answers(f"{own_pod.url()}/v2/health/ready"), "nginx has taken the connection before this one")
+        own_pod.front.send_signal(signal.SIGQUIT)
+        wait_for(lambda: not own_pod.answers(f"{own_pod.url()}/v2/health/ready"), "new connections are refused")
+        connection.sendall(body[10:])
+        status, headers, _ = read_answer(connection)
+    assert (status, headers["connection"]) == (200, "close")
+    assert own_pod.front.wait(timeout=20) == 0
+
+
+def test_draining_under_load_loses_no_request(own_pod: Pod, tmp_path: Path) -> None:
+    """HTTP clients with kept-alive connections and a gRPC channel ask without pause while the front drains and quits.
+
+    A refused connection is what a client sees after the pod has left the Service; any other failure is a lost request.
+    """
+    draining, over = threading.Event(), threading.Event()
+    closed: list[str] = []
+    answered = {"http": 0, "grpc": 0, "closing": 0}
+
+    def ask_http() -> None:
+        with httpx.Client() as client:
+            while not over.is_set():
+                try:
+                    response = client.post(own_pod.url() + own_pod.infer_path, json=sample_request(ROWS))
+                except httpx.ConnectError:
+                    return
+                assert response.status_code == 200
+                answered["http"] += 1
+                if draining.is_set() and response.headers["connection"] == "close":
+                    answered["closing"] += 1
+
+    def ask_grpc() -> None:
+        with triton_grpc.InferenceServerClient(own_pod.address()) as client:
+            while not over.is_set():
+                try:
+                    client.infer(own_pod.model, grpc_inputs(triton_grpc, ROWS))
+                except InferenceServerException as error:
+                    closed.append(str(error))
+                    return
+                answered["grpc"] += 1
+
+    assert own_pod.front is not None
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        clients = [pool.submit(ask) for ask in (ask_http, ask_http, ask_http, ask_http, ask_grpc, ask_grpc)]
+        try:
+            wait_for(lambda: min(answered["http"], answered["grpc"]) > 50, "requests are answered")
+            own_pod.drain()
+            draining.set()
+            wait_for(lambda: answered["closing"] > 20, "answers end their connections")
+            own_pod.front.send_signal(signal.SIGQUIT)
+            for client in concurrent.futures.as_completed(clients, timeout=20):
+                client.result()
+        finally:
+            over.set()
+    assert own_pod.front.wait(timeout=20) == 0
+    assert all("Connection refused" in error for error in closed), closed
+    statuses = {json.loads(line)["status"] for line in own_pod.front_log.splitlines() if line.startswith("{")}
+    assert statuses == {200}
