@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import re
 import shlex
@@ -131,47 +130,38 @@ def _send(engine: Engine, name: str) -> int:
 def _from_podman(engine: Engine, name: str, known: set[str], out: IO[bytes]) -> int:
     """Write an OCI archive of the image without the known layers; returns the bytes of what it holds.
 
-    `podman push dir:` writes only blobs that are not in the folder: a sparse file stands in for each known one, of the
-    size it had when it was sent (its size goes into the manifest).
+    `podman save` to a folder writes only the blobs that are not in it: a sparse file stands in for each known one, of the
+    size that it had when it was sent, since its size goes into the manifest.
     """
     sizes_file = cache_dir() / "layer-sizes.json"
     sizes: dict[str, int] = json.loads(sizes_file.read_text()) if sizes_file.exists() else {}
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".push-") as scratch:
-        folder = Path(scratch)
-        left_out = {layer for layer in known if layer in sizes}
+    left_out = {layer.removeprefix("sha256:") for layer in known} & set(sizes)
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".save-") as scratch:
+        blobs = Path(scratch) / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
         for layer in left_out:
-            with (folder / layer.removeprefix("sha256:")).open("wb") as stream:
+            with (blobs / layer).open("wb") as stream:
                 stream.truncate(sizes[layer])
-        engine.run("push", "--quiet", name, f"dir:{folder}")
-        manifest = (folder / "manifest.json").read_bytes()
-        content = json.loads(manifest)
+        options = ("--quiet", "--uncompressed", "--format", "oci-dir", "--output", scratch)
+        engine.run("save", *options, name, stdout=subprocess.DEVNULL)
+        index = Path(scratch) / "index.json"
+        index.write_text(named_index(index.read_text(), name))
+        files = sorted(path for path in Path(scratch).rglob("*") if path.is_file() and path.name not in left_out)
+        sizes |= {path.name: path.stat().st_size for path in blobs.iterdir()}
+        size = sum(path.stat().st_size for path in files)
         with tarfile.open(fileobj=out, mode="w|") as archive:
-            for path, data in oci_header(name, manifest).items():
-                archive.addfile(_entry(path, len(data)), io.BytesIO(data))
-            for blob in [content["config"], *content["layers"]]:
-                sizes[blob["digest"]] = blob["size"]
-                if blob["digest"] not in left_out:
-                    hexadecimal = blob["digest"].removeprefix("sha256:")
-                    with (folder / hexadecimal).open("rb") as stream:
-                        archive.addfile(_entry(f"blobs/sha256/{hexadecimal}", blob["size"]), stream)
+            for path in files:
+                archive.add(path, arcname=str(path.relative_to(scratch)))
+                path.unlink()  # some layers have gigabytes: none twice on the disk for longer than it must
     write_atomically(sizes_file, json.dumps(sizes))
-    return sum(blob["size"] for blob in [content["config"], *content["layers"]] if blob["digest"] not in left_out)
+    return size
 
 
-def oci_header(name: str, manifest: bytes) -> dict[str, bytes]:
-    """The files of an OCI image layout that are neither configuration nor layers, for an image of this full name."""
-    digest = hashlib.sha256(manifest).hexdigest()
-    entry = {
-        "mediaType": json.loads(manifest)["mediaType"],
-        "digest": f"sha256:{digest}",
-        "size": len(manifest),
-        "annotations": {"io.containerd.image.name": name},
-    }
-    return {
-        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
-        "index.json": json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode(),
-        f"blobs/sha256/{digest}": manifest,
-    }
+def named_index(index: str, name: str) -> str:
+    """An OCI image index of one image, with the full name under which containerd shall know it."""
+    content = json.loads(index)
+    content["manifests"][0]["annotations"] = {"io.containerd.image.name": name}
+    return json.dumps(content)
 
 
 def _from_docker(engine: Engine, name: str, known: set[str], out: IO[bytes]) -> int:
@@ -203,12 +193,6 @@ def _remove_older(engine: Engine, full_name: str) -> None:
         if image.rsplit(":", 1)[0] == repository and image != full_name:
             engine.succeeds("image", "rm", image)
     engine.succeeds("image", "prune", "--force")  # what only they were built from
-
-
-def _entry(path: str, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(path)
-    entry.size = size
-    return entry
 
 
 def _in_node(engine: Engine, *arguments: str) -> str:
