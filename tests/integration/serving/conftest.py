@@ -45,6 +45,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def triton_root() -> Path:
+    return lay_out_triton()
+
+
+def lay_out_triton() -> Path:
     """`/opt/tritonserver` as the image has it, laid out once in the cache; its key is all that it is made of."""
     libpython = Path(sysconfig.get_config_var("LIBDIR")) / str(sysconfig.get_config_var("INSTSONAME"))
     assert libpython.exists(), f"Triton's backend embeds {libpython}: install it (Debian: apt-get install libpython3.11)"
