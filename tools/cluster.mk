@@ -1,17 +1,12 @@
 # The local cluster and what is loaded into it. Included by the top Makefile; works alone: make -f tools/cluster.mk cluster
-.PHONY: cluster cluster-clean images load debian-packages
+.PHONY: cluster cluster-clean images
 
-debian-packages:  ## install what the cluster needs from Debian (root)
-	tools/install-debian-packages
-
-cluster: debian-packages  ## a kind cluster named modelship, made or found alive
+cluster: ## A kind cluster named modelship: made, or found alive.
+	tools/install-debian-packages cluster
 	tools/cluster up
 
-images:  ## build the images whose inputs changed; names in .cache/images.env
-	tools/images build
+images: cluster ## Build the images whose inputs changed, and bring the cluster the layers that it lacks.
+	tools/images
 
-load: cluster  ## build the images and bring the cluster what it lacks of them
-	tools/images load
-
-cluster-clean:  ## remove the cluster; ALL=1 also removes the images and caches that the tools made
+cluster-clean: ## Remove the cluster; with ALL=1 also the images and caches that the tools made.
 	tools/cluster down $(if $(ALL),--all)

@@ -7,11 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from .cache import cache_dir, lock, write_atomically
+from .cache import cache_dir, lock, scratch, write_atomically
 from .console import Failure, say
 from .engine import Engine
 
@@ -85,13 +84,13 @@ def _bootstrap(engine: Engine) -> None:
         raise Failure("building the base image with debootstrap needs root: run the command as root once")
     say(f"building {NAME} with debootstrap (40 s)")
     mirror, sources = debian_sources((p.read_text() for p in Path("/etc/apt").glob("sources.list.d/*.sources")), RELEASE)
-    with tempfile.TemporaryDirectory(prefix="modelship-base-") as scratch:
-        root = Path(scratch) / "root"
+    with scratch("base-image") as folder:
+        root = folder / "root"
         configuration = root / "etc/dpkg/dpkg.cfg.d/slim"
         configuration.parent.mkdir(parents=True)
         configuration.write_text(_SLIM)
         command = ["debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(root)]
-        log = Path(scratch) / "log"
+        log = folder / "log"
         with log.open("w") as stream:
             done = subprocess.run([*command, *([mirror] if mirror else [])], stdout=stream, stderr=subprocess.STDOUT)
         if done.returncode:

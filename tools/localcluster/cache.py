@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -78,6 +79,18 @@ def is_published(target: Path, key: str) -> bool:
     if receipt.get("key") != key or receipt.get("size") != stat.st_size:
         return False
     return receipt.get("mtime_ns") == stat.st_mtime_ns or receipt.get("sha256") == file_sha256(target)
+
+
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """An empty folder beside the cache, for the holder of a lock: what a killed run left there goes first."""
+    path = cache_dir() / f".{name}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _receipt_path(target: Path) -> Path:

@@ -17,7 +17,7 @@ from .console import Failure, say
 from .engine import Engine
 
 NAME = os.environ.get("MODELSHIP_CLUSTER", "modelship")
-KUBECONFIG = REPO / ".cache" / "kubeconfig"
+KUBECONFIG = REPO / ".cache" / ("kubeconfig" if NAME == "modelship" else f"kubeconfig-{NAME}")
 _LOGS = REPO / ".cache" / "kind-logs"
 _CAP_SYS_RESOURCE = 24
 
@@ -92,7 +92,7 @@ def _create(engine: Engine, image: str) -> None:
     command += ["--wait", "120s", "--quiet", *(["--image", image] if image else [])]
     done = subprocess.run(command, input=settings, text=True, env=engine.environment)
     if done.returncode:
-        raise Failure(_explain(engine))
+        raise Failure(_explain(engine) + ("" if image else "; MODELSHIP_REGISTRY=no builds a node image instead of pulling kind's"))
     write_kubeconfig(engine)
     for namespace, workload in [
         ("kube-system", "deployment/coredns"),

@@ -6,13 +6,13 @@ import argparse
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import REPO, cache_dir, is_published, key_of, lock, publish
+from .cache import REPO, cache_dir, is_published, key_of, lock, publish, scratch
 from .console import Failure, say
 
 _KUBE_VERSION = "k8s.io/component-base/version"
@@ -109,6 +109,8 @@ def ensure(programs: tuple[str, ...]) -> Path:
                 names = [n for n in missing if MODULE_OF[n] is module and not _is_built(n)]
                 if names:
                     _build(module, names)
+            if all(_is_built(program) for program in MODULE_OF):
+                shutil.rmtree(_go_build_cache(), ignore_errors=True)  # 7 GB that the next change of a pin would not use
     return bin_dir()
 
 
@@ -141,18 +143,26 @@ def module_source(folder: str) -> Path:
 def _build(module: GoModule, names: list[str]) -> None:
     say(f"building {', '.join(names)} from tools/{module.folder} (minutes when Go's own cache is cold)")
     bin_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=bin_dir(), prefix=".build-") as scratch:
+    with scratch("go-output") as folder:
         for name in names:  # one by one: `go build -o DIR a b` would name etcd's server after its folder
-            output = Path(scratch) / name
+            output = folder / name
             command = ["go", "build", "-o", str(output), *_flags(module), module.programs[name]]
-            environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""}
-            done = subprocess.run(command, cwd=REPO / "tools" / module.folder, env=environment)
+            done = subprocess.run(command, cwd=REPO / "tools" / module.folder, env=_go_settings())
             if done.returncode:
                 raise Failure(
                     f"building {name} failed (above); in tools/{module.folder} check that `go mod download` works: "
                     "it needs the Go module proxy that `go env GOPROXY` names"
                 )
             publish(output, bin_dir() / name, build_key(name))
+
+
+def _go_build_cache() -> Path:
+    return cache_dir() / "go-build"
+
+
+def _go_settings() -> dict[str, str]:
+    """Static programs, nothing from the user's flags, and a build cache of our own unless the user names one."""
+    return {"GOCACHE": str(_go_build_cache()), **os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""}
 
 
 def _flags(module: GoModule) -> list[str]:

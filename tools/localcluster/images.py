@@ -21,7 +21,7 @@ from typing import IO, cast
 from . import base_image, cluster
 from . import engine as engines
 from .building import build
-from .cache import REPO, cache_dir, key_of, lock, tree_key, write_atomically
+from .cache import REPO, cache_dir, key_of, lock, scratch, tree_key, write_atomically
 from .console import Failure, say
 from .engine import Engine
 
@@ -51,12 +51,12 @@ def ensure(engine: Engine, name: str, base: str) -> str:
     with lock(f"image-{name}"):
         if not engine.has_image(full_name):
             say(f"building image {name}" + (" (some GB, 4 min)" if name in BASE_OF.values() else ""))
-            with tempfile.TemporaryDirectory(prefix="modelship-image-") as scratch:
+            with scratch(f"image-{name}") as context:
                 for file in files:
-                    target = Path(scratch) / file.relative_to(REPO)
+                    target = context / file.relative_to(REPO)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(file, target)
-                build(engine, Path(scratch), dockerfile, full_name, *(["--build-arg", f"BASE={base}"] if base else []))
+                build(engine, context, dockerfile, full_name, *(["--build-arg", f"BASE={base}"] if base else []))
             _remove_older(engine, full_name)
     return full_name
 
@@ -136,22 +136,22 @@ def _from_podman(engine: Engine, name: str, known: set[str], out: IO[bytes]) -> 
     sizes_file = cache_dir() / "layer-sizes.json"
     sizes: dict[str, int] = json.loads(sizes_file.read_text()) if sizes_file.exists() else {}
     left_out = {layer.removeprefix("sha256:") for layer in known} & set(sizes)
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".save-") as scratch:
-        blobs = Path(scratch) / "blobs" / "sha256"
+    with scratch(f"save-{cluster.NAME}") as folder:
+        blobs = folder / "blobs" / "sha256"
         blobs.mkdir(parents=True)
         for layer in left_out:
             with (blobs / layer).open("wb") as stream:
                 stream.truncate(sizes[layer])
-        options = ("--quiet", "--uncompressed", "--format", "oci-dir", "--output", scratch)
+        options = ("--quiet", "--uncompressed", "--format", "oci-dir", "--output", str(folder))
         engine.run("save", *options, name, stdout=subprocess.DEVNULL)
-        index = Path(scratch) / "index.json"
+        index = folder / "index.json"
         index.write_text(named_index(index.read_text(), name))
-        files = sorted(path for path in Path(scratch).rglob("*") if path.is_file() and path.name not in left_out)
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
         sizes |= {path.name: path.stat().st_size for path in blobs.iterdir()}
         size = sum(path.stat().st_size for path in files)
         with tarfile.open(fileobj=out, mode="w|") as archive:
             for path in files:
-                archive.add(path, arcname=str(path.relative_to(scratch)))
+                archive.add(path, arcname=str(path.relative_to(folder)))
                 path.unlink()  # some layers have gigabytes: none twice on the disk for longer than it must
     write_atomically(sizes_file, json.dumps(sizes))
     return size

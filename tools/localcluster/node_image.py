@@ -6,12 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from . import base_image, gotools
 from .building import build
-from .cache import REPO, cache_dir, key_of, lock, tree_key
+from .cache import REPO, key_of, lock, scratch, tree_key
 from .console import Failure, say
 from .engine import Engine
 
@@ -70,8 +69,7 @@ def storage_manifest(go_source: str, provisioner: str, helper: str) -> str:
 def _build(engine: Engine, name: str) -> None:
     say("building the kind node image (2 min)")
     base_image.ensure(engine)
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".node-") as scratch:
-        context = Path(scratch)
+    with scratch("node-image") as context:
         sandbox = _lay_out(context)
         _build_components(engine, context, sandbox)
         build(engine, context, SOURCE / "Dockerfile", name)
