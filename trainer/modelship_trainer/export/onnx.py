@@ -1,0 +1,178 @@
+"""One ONNX graph of preprocessing, model and output, checked against PyTorch before anyone may use it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, compose, helper, numpy_helper
+from torch import nn
+
+from modelship_trainer.data.dataset import Array
+from modelship_trainer.data.preprocessing import Fitted
+from modelship_trainer.data.target import Target
+from modelship_trainer.errors import UserError, quote
+from modelship_trainer.export.graph import FEATURES, INPUT, IR_VERSION, OPSET, preprocessing_graph
+from modelship_trainer.export.session import OnnxModel, feeds
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import Task
+from modelship_trainer.serving.signature import Signature, Tensor
+from modelship_trainer.training.validation import predict, probabilities
+
+OUTPUTS = "outputs"
+TOLERANCE = 1e-4
+"""Largest difference of a probability, or of a prediction relative to the target's deviation and size."""
+
+
+def export(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
+    """Raw features to `probabilities` and `label`, or to `prediction`.
+
+    Raises:
+        UserError: ExportMismatch where the module cannot be expressed in ONNX.
+    """
+    model = compose.merge_models(
+        preprocessing_graph(fitted), _module_graph(module, fitted.input_shape()), io_map=[(FEATURES, FEATURES)]
+    )
+    _add_head(model.graph, target)
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version, model.doc_string = "modelship", "", ""
+    del model.metadata_props[:]
+    model.graph.name = "model"
+    onnx.checker.check_model(model)
+    return model
+
+
+def _module_graph(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
+    """`features` `[rows, *input_shape]` to `outputs` `[rows, O]`, stripped of all that names this machine."""
+    example = torch.zeros(2, *input_shape)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[FEATURES],
+                output_names=[OUTPUTS],
+                dynamic_shapes=({0: torch.export.Dim("rows")},),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's errors have no common base
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(FailureReason.EXPORT_MISMATCH, f"the model cannot be exported to ONNX: {line}") from error
+    assert program is not None  # noqa: S101 - always, with dynamo
+    model: ModelProto = program.model_proto
+    model = compose.add_prefix(model, "model/", rename_inputs=False, rename_outputs=False)
+    for entry in [*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        entry.doc_string = ""
+        if hasattr(entry, "metadata_props"):
+            del entry.metadata_props[:]
+    del model.graph.metadata_props[:], model.metadata_props[:], model.graph.value_info[:]
+    model.ir_version = IR_VERSION
+    return model
+
+
+def _add_head(graph: Any, target: Target) -> None:
+    """Logits to `probabilities` `[N, C]` and `label` `[N]`, or values to `prediction` `[N, 1]` in the target's unit."""
+    del graph.output[:]
+    if target.classes is None:
+        graph.initializer.append(numpy_helper.from_array(np.array([target.scale], np.float32), "head/scale"))
+        graph.initializer.append(numpy_helper.from_array(np.array([target.mean], np.float32), "head/mean"))
+        graph.node.append(helper.make_node("Mul", [OUTPUTS, "head/scale"], ["head/scaled"]))
+        graph.node.append(helper.make_node("Add", ["head/scaled", "head/mean"], ["prediction"]))
+        graph.output.append(helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["rows", 1]))
+        return
+    labels = np.array(target.classes, dtype=np.int64 if _integers(target) else object)
+    graph.initializer.append(numpy_helper.from_array(labels, "head/classes"))
+    graph.node.append(helper.make_node("Softmax", [OUTPUTS], ["probabilities"], axis=1))
+    graph.node.append(helper.make_node("ArgMax", ["probabilities"], ["head/class"], axis=1, keepdims=0))
+    graph.node.append(helper.make_node("Gather", ["head/classes", "head/class"], ["label"]))
+    kind = TensorProto.INT64 if _integers(target) else TensorProto.STRING
+    graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", len(target.classes)]))
+    graph.output.append(helper.make_tensor_value_info("label", kind, ["rows"]))
+
+
+def _integers(target: Target) -> bool:
+    return all(isinstance(label, int) for label in target.classes or [])
+
+
+# --- what clients and Triton need to know -------------------------------------------------------------------------------------
+
+
+def signature(fitted: Fitted, target: Target) -> Signature:
+    """The graph's tensors.
+
+    Raises:
+        UserError: DataInvalid where a column has the name of an output, or there are too many.
+    """
+    if fitted.array is not None:
+        inputs = [Tensor(name=INPUT, dtype="FP32", shape=[-1, *fitted.array.shape])]
+    else:
+        columns = fitted.columns or []
+        if len(columns) > 4096:
+            raise UserError(
+                FailureReason.DATA_INVALID, f"{len(columns):,} feature columns are more than 4,096; store them as one array in .npz."
+            )
+        inputs = [Tensor(name=c.name, dtype="FP32" if c.type == "number" else "BYTES", shape=[-1, 1]) for c in columns]
+    if target.classes is None:
+        outputs = [Tensor(name="prediction", dtype="FP32", shape=[-1, 1])]
+    else:
+        label = Tensor(name="label", dtype="INT64" if _integers(target) else "BYTES", shape=[-1])
+        outputs = [Tensor(name="probabilities", dtype="FP32", shape=[-1, len(target.classes)]), label]
+    reserved = {tensor.name for tensor in outputs} | {FEATURES, OUTPUTS}
+    for tensor in inputs:
+        if tensor.name in reserved or tensor.name.startswith(("preprocessing/", "model/", "head/")):
+            raise UserError(
+                FailureReason.DATA_INVALID,
+                f"column {quote(tensor.name)} has the name of a tensor of the served model; rename it, or leave it out of data.features.",
+            )
+    return Signature(task=target.task.value, inputs=inputs, outputs=outputs, classes=target.classes)
+
+
+def sample_request(fitted: Fitted, features: Any) -> dict[str, Any]:
+    """A KServe v2 infer request of the first row of `features` that lacks no number (else 0 stands for what is missing)."""
+    arrays = feeds(fitted, features)
+    complete = np.ones(len(features), dtype=bool)
+    for array in arrays.values():
+        if array.dtype != object:
+            complete &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    row = int(complete.argmax())
+    return {"inputs": [_sample_tensor(name, array[row : row + 1]) for name, array in arrays.items()]}
+
+
+def _sample_tensor(name: str, array: Array) -> dict[str, Any]:
+    text = array.dtype == object
+    data = array.ravel().tolist() if text else np.nan_to_num(array).ravel().tolist()
+    return {"name": name, "shape": list(array.shape), "datatype": "BYTES" if text else "FP32", "data": data}
+
+
+# --- the check ----------------------------------------------------------------------------------------------------------------
+
+
+def check(model: OnnxModel, module: nn.Module, fitted: Fitted, target: Target, features: Any, source: str) -> float:
+    """Compare graph and module on raw rows; returns the largest difference, in units of TOLERANCE.
+
+    Raises:
+        UserError: ExportMismatch.
+    """
+    expected = predict(module, fitted.transform(features, source), torch.device("cpu"))
+    actual = model.predict(features)
+    if target.classes is not None:
+        wanted: Array = probabilities(expected)
+        difference = np.abs(actual - wanted)
+    else:
+        wanted = expected[:, 0] * np.float32(target.scale) + np.float32(target.mean)
+        difference = np.abs(actual - wanted) / (target.scale + np.abs(wanted))
+    worst = float(difference.max()) if difference.size else 0.0
+    if not worst <= TOLERANCE:
+        raise UserError(
+            FailureReason.EXPORT_MISMATCH,
+            f"the ONNX graph differs from PyTorch by {worst:.3g} on held-out rows (at most {TOLERANCE:g} is allowed); nothing was published.",
+        )
+    return worst / TOLERANCE

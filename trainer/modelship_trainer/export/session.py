@@ -1,0 +1,57 @@
+"""Run an artifact's ONNX graph on raw rows: what is scored is what will be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pandas as pd
+
+from modelship_trainer.data.preprocessing import Fitted
+
+ROWS = 1024
+INPUT = "input"
+
+
+class OnnxModel:
+    """A loaded `model.onnx`."""
+
+    def __init__(self, model: Path | bytes, fitted: Fitted, *, threads: int = 1) -> None:
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        source = model if isinstance(model, bytes) else str(model)
+        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self._fitted = fitted
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def predict(self, features: pd.DataFrame | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Raw rows (as `Dataset.take` gives them) to probabilities `[N, C]`, or predictions `[N]` in the target's unit."""
+        name = "probabilities" if "probabilities" in self._outputs else "prediction"
+        values: npt.NDArray[np.float32] = self._run(name, features)
+        return values if name == "probabilities" else values[:, 0]
+
+    def labels(self, features: pd.DataFrame | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Raw rows to the labels `[N]` that a client would get: int64 or strings."""
+        return self._run("label", features)
+
+    def _run(self, output: str, features: pd.DataFrame | npt.NDArray[Any]) -> Any:
+        arrays = feeds(self._fitted, features)
+        count = len(features)
+        parts = [
+            self._session.run([output], {name: array[start : start + ROWS] for name, array in arrays.items()})[0]
+            for start in range(0, count, ROWS)
+        ]
+        return np.concatenate(parts)
+
+
+def feeds(fitted: Fitted, features: pd.DataFrame | npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Raw rows as the graph's inputs: `[N, 1]` per column, float32 or strings; or the array, float32."""
+    if fitted.array is not None:
+        return {INPUT: np.asarray(features, dtype=np.float32)}
+    assert isinstance(features, pd.DataFrame)  # noqa: S101 - a table's features are one
+    return {column.name: column.raw(features[column.name]).reshape(-1, 1) for column in fitted.columns or []}

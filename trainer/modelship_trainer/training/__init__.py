@@ -1,0 +1,1 @@
+"""Fitting a module: loop, optimisers, schedules, checkpoints, progress."""

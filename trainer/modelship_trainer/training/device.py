@@ -1,0 +1,105 @@
+"""The device that a run uses: threads, precision, determinism."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modelship_trainer.errors import UserError
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import Precision
+
+
+def choose_device() -> torch.device:
+    """The GPU where there is one, else the CPU with as many threads as the pod may use."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    torch.set_num_threads(cpu_threads())
+    return torch.device("cpu")
+
+
+def cpu_threads() -> int:
+    """OMP_NUM_THREADS, else the CPU limit of the cgroup in whole CPUs, else the CPUs of this process.
+
+    A pod with a limit of one CPU still sees every CPU of its node; with a thread for each, it is throttled.
+    """
+    if wanted := os.environ.get("OMP_NUM_THREADS"):
+        with contextlib.suppress(ValueError):
+            return max(1, int(wanted))
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_cpus(Path("/sys/fs/cgroup"))
+    return available if quota is None else max(1, min(available, math.ceil(quota)))
+
+
+def cgroup_cpus(root: Path) -> float | None:
+    """CPUs that the cgroup below `root` allows: `cpu.max` (v2) or `cpu.cfs_quota_us` (v1); None without a limit."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, _, period = (root / "cpu.max").read_text().strip().partition(" ")
+        return None if quota == "max" else int(quota) / int(period)
+    for controller in ("cpu", "cpu,cpuacct"):
+        with contextlib.suppress(OSError, ValueError):
+            quota = (root / controller / "cpu.cfs_quota_us").read_text()
+            period = (root / controller / "cpu.cfs_period_us").read_text()
+            return int(quota) / int(period) if int(quota) > 0 else None
+    return None
+
+
+def seed_everything(seed: int, *, deterministic: bool) -> None:
+    """Seed torch, numpy and Python, and choose the kind of kernels."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the user's own module may use it
+    random.seed(seed)
+
+
+def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """Type of the forward pass under autocast; None: plain fp32.
+
+    Raises:
+        UserError: RecipeInvalid for fp16 without a GPU.
+    """
+    match precision:
+        case Precision.FP32:
+            return None
+        case Precision.BF16:
+            return torch.bfloat16
+        case Precision.FP16:
+            if device.type != "cuda":
+                raise UserError(
+                    FailureReason.RECIPE_INVALID, "training.precision fp16 needs a GPU; use auto, bf16 or fp32, or ask for a GPU."
+                )
+            return torch.float16
+        case Precision.AUTO:
+            return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """State of every generator that a module may draw from, as tensors and plain values."""
+    version, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - see seed_everything
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": [str(version), torch.from_numpy(np.array(keys).astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+        "python": random.getstate(),
+    }
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Set every generator to what `random_state` saw."""
+    torch.set_rng_state(state["torch"].cpu())
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    version, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((version, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    python_version, internal, gauss_next = state["python"]
+    random.setstate((python_version, tuple(internal), gauss_next))

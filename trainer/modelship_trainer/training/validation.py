@@ -1,0 +1,111 @@
+"""Predictions of a module, the validation numbers of an epoch, and which epoch is best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from modelship_trainer.data.prepare import Examples
+from modelship_trainer.data.target import Target
+from modelship_trainer.errors import UserError, listing
+from modelship_trainer.evaluation.metrics import Scores, class_scores, measure, value_scores
+from modelship_trainer.judgement import METRICS, Metric, metrics_of
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import EarlyStopping, Task, Training
+
+EpochRecord = dict[str, float]
+"""`epoch` (from 1), `loss`, `learningRate`, `val_loss`, and `val_<metric>`s."""
+ROWS = 1024
+"""Rows of a batch without gradients."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What early stopping looks at."""
+
+    stopping: EarlyStopping | None
+    metric: Metric | None
+    """None: val_loss."""
+
+    @classmethod
+    def of(cls, spec: Training) -> Watch:
+        """Raises UserError: RecipeInvalid where the metric is unknown or of another task."""
+        if spec.early_stopping is None or spec.early_stopping.metric == "val_loss":
+            return cls(spec.early_stopping, None)
+        known = [f"val_{metric.value}" for metric in metrics_of(spec.task)]
+        if spec.early_stopping.metric not in known:
+            raise UserError(
+                FailureReason.RECIPE_INVALID,
+                f"training.earlyStopping.metric {spec.early_stopping.metric} is not measured; use one of val_loss, {listing(known)}.",
+            )
+        return cls(spec.early_stopping, Metric(spec.early_stopping.metric.removeprefix("val_")))
+
+    def is_best(self, history: list[EpochRecord]) -> bool:
+        """Whether the last epoch is better than all before it by minDelta."""
+        assert self.stopping is not None  # noqa: S101 - asked only then
+        sign = 1 if self.metric is not None and METRICS[self.metric].higher_is_better else -1
+        values = [sign * record[self.stopping.metric] for record in history]
+        best = values[0]
+        for value in values[1:-1]:
+            best = value if value > best + self.stopping.min_delta else best
+        return len(values) == 1 or values[-1] > best + self.stopping.min_delta
+
+
+def predict(module: nn.Module, x: npt.NDArray[np.float32], device: torch.device) -> npt.NDArray[np.float32]:
+    """Outputs of the module in eval mode, in fp32: `[N, ...]` to `[N, O]` logits or standardised values."""
+    module.eval()
+    with torch.no_grad():
+        parts = [module(torch.from_numpy(x[start : start + ROWS]).to(device)).float().cpu() for start in range(0, len(x), ROWS)]
+    result: npt.NDArray[np.float32] = torch.cat(parts).numpy()
+    return result
+
+
+def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Softmax over the last axis."""
+    result: npt.NDArray[np.float32] = torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
+    return result
+
+
+def scores_of(outputs: npt.NDArray[np.float32], y: npt.NDArray[np.generic], target: Target) -> Scores:
+    """Outputs `[N, O]` and encoded targets `[N]` as what metrics measure, values in the target's own unit."""
+    if target.classes is not None:
+        return class_scores(y, probabilities(outputs), target.classes)
+    return value_scores(y * target.scale + target.mean, outputs[:, 0] * target.scale + target.mean)
+
+
+def validate(module: nn.Module, examples: Examples, target: Target, watch: Watch, device: torch.device) -> EpochRecord:
+    """val_loss, val_accuracy or val_rmse, and the metric that early stopping watches.
+
+    Raises:
+        UserError: DataInvalid where that metric is not defined on the validation rows.
+    """
+    outputs = predict(module, examples.x, device)
+    if not np.isfinite(outputs).all():
+        return {"val_loss": float("nan")}
+    record: EpochRecord = {}
+    if target.task is Task.CLASSIFICATION:
+        record["val_loss"] = float(nn.functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(examples.y)))
+        record["val_accuracy"] = float((outputs.argmax(axis=1) == examples.y).mean())
+    else:
+        record["val_loss"] = float(((outputs[:, 0] - examples.y) ** 2).mean())
+        record["val_rmse"] = record["val_loss"] ** 0.5 * target.scale
+    if watch.metric is not None and f"val_{watch.metric.value}" not in record:
+        scores = scores_of(outputs, examples.y, target)
+        record[f"val_{watch.metric.value}"] = measure([watch.metric], scores, "the validation split")[watch.metric]
+    return record
+
+
+def final_metrics(module: nn.Module, examples: Examples, target: Target) -> dict[str, float]:
+    """`val_<metric>` of every metric of the task that the validation rows define."""
+    scores = scores_of(predict(module, examples.x, torch.device("cpu")), examples.y, target)
+    found: dict[str, float] = {}
+    for metric in metrics_of(target.task):
+        try:
+            found[f"val_{metric.value}"] = measure([metric], scores, "the validation split")[metric]
+        except UserError:  # undefined on these rows: left out
+            continue
+    return found
