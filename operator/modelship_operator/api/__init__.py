@@ -1,0 +1,1 @@
+"""The three kinds: pydantic models, CRD generation, offline validation. No I/O."""
