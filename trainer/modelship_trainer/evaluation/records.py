@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -17,6 +18,11 @@ class Epoch(Model):
     epoch: int
     loss: float
     val_loss: float | None = None
+
+
+def epochs_of(history: Iterable[Mapping[str, float]]) -> list[Epoch]:
+    """The training loop's records, less what no plot shows."""
+    return [Epoch(epoch=int(record["epoch"]), loss=record["loss"], val_loss=record.get("val_loss")) for record in history]
 
 
 class FoldRecord(Model):

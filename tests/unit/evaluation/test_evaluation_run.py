@@ -1,0 +1,247 @@
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from evaluation_artifacts import RECIPES, build_artifact, seal
+
+from modelship_trainer.errors import Interrupted, UserError
+from modelship_trainer.evaluation.folder import EvaluationFolder
+from modelship_trainer.evaluation.metrics import measure
+from modelship_trainer.evaluation.records import FoldRecord
+from modelship_trainer.evaluation.run import evaluate
+from modelship_trainer.judgement import Metric, metrics_of, summarize
+from modelship_trainer.protocol import TERMINATION_LIMIT, EvaluateResult, FailureReason
+from modelship_trainer.recipe import Recipe, Task
+
+pytestmark = pytest.mark.unit
+
+K_FOLD = {"kFold": {"folds": 3}}
+
+
+class Progress(list):
+    def __call__(self, progress):
+        self.append(progress)
+
+    @property
+    def phases(self):
+        return list(dict.fromkeys(progress.phase for progress in self))
+
+
+def run(task, fold=None):
+    return evaluate(task, fold, Progress())
+
+
+def run_all(task):
+    for fold in range(task.method.k_fold.folds):
+        run(task, fold)
+    return run(task)
+
+
+def failure(task, fold=None):
+    with pytest.raises(UserError) as caught:
+        run(task, fold)
+    return caught.value.reason, str(caught.value)
+
+
+# --- holdout ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+def test_holdout_scores_the_graph_as_pytorch_does(name, request, tmp_path):
+    built = request.getfixturevalue(name)
+    progress = Progress()
+    result = evaluate(built.task(tmp_path), None, progress)
+    metrics = metrics_of(built.recipe.training.task)
+    assert [row.metric for row in result.results] == metrics
+    expected = measure(metrics, built.test_scores, "here")
+    for row in result.results:
+        assert row.test == pytest.approx(expected[row.metric], rel=2e-5)
+        assert (row.mean, row.std, row.folds) == (row.test, None, [])
+    assert result.rows == len(built.test_scores.truth)
+    assert result.artifact_digest == built.digest
+    assert result.recipe_digest == built.recipe.digest()
+    assert result.report == f"file://{tmp_path}/report.html"
+    assert progress.phases == ["Loading", "Scoring", "Publishing"]
+    assert progress[-2].step == progress[-2].steps == result.rows
+
+
+def test_report_and_its_digest_are_stored(classifier, tmp_path):
+    gates = [{"metric": "accuracy", "min": 0.5}, {"metric": "log_loss", "max": 0.000001}]
+    result = run(classifier.task(tmp_path, gates=gates))
+    html = (tmp_path / "report.html").read_bytes()
+    assert result.report_digest == f"sha256:{hashlib.sha256(html).hexdigest()}"
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["verdict"] == "Failed"
+    assert [gate["passed"] for gate in results["gates"]] == [True, False]
+    assert np.sum(results["confusion"]) == result.rows
+    for text in ("wine-cv", "✕ Failed", "is above 1e-06.", classifier.digest, result.data_digest, "Training curves"):
+        assert text in html.decode()
+
+
+def test_other_data_is_scored_whole(classifier, tmp_path):
+    result = run(classifier.task(tmp_path, source="sklearn://wine"))
+    assert result.rows == 178
+
+
+def test_only_metrics_asked_for_are_measured(classifier, tmp_path):
+    result = run(classifier.task(tmp_path, metrics=["f1"], gates=[{"metric": "roc_auc", "min": 0.5}]))
+    assert [row.metric for row in result.results] == [Metric.F1, Metric.ROC_AUC]
+
+
+# --- k-fold -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+def test_k_fold_retrains_scores_and_gathers(name, request, tmp_path):
+    built = request.getfixturevalue(name)
+    task = built.task(tmp_path, method=K_FOLD)
+    progress = Progress()
+    folds = [evaluate(task, fold, progress) for fold in range(3)]
+    assert progress.phases == ["Loading", "Preprocessing", "Training", "Scoring"]
+    assert progress[-2].epochs == built.recipe.training.epochs
+    result = run(task)
+    holdout = run(built.task(tmp_path / "holdout"))
+    for row, alone in zip(result.results, holdout.results, strict=True):
+        values = [float(fold.metrics[row.metric.value]) for fold in folds]
+        assert row == summarize(row.metric, values, row.test)
+        assert row.test == alone.test
+        assert len(set(row.folds)) > 1 or row.metric is Metric.ROC_AUC, "folds differ"
+    records = [FoldRecord.model_validate_json((tmp_path / f"folds/{i}.json").read_bytes()) for i in range(3)]
+    assert sum(record.rows for record in records) + result.rows == {"classifier": 178, "regressor": 442}[name]
+    assert all(record.history and record.validation_rows for record in records)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "folds", "holdout", "report.html", "report.sha256", "results.json"]
+    assert os.listdir(tmp_path / "checkpoints") == []
+    assert "Spread over folds" in (tmp_path / "report.html").read_text()
+
+
+def test_folds_are_good_and_the_same_each_time(classifier, tmp_path):
+    tasks = [classifier.task(tmp_path / name, method=K_FOLD, metrics=["accuracy"]) for name in "ab"]
+    first, second = (run_all(task).results[0] for task in tasks)
+    assert first == second
+    assert first.mean > 0.85
+    other = run_all(classifier.task(tmp_path / "c", method={"kFold": {"folds": 3, "seed": 1}}, metrics=["log_loss"])).results[0]
+    assert other.folds != run_all(classifier.task(tmp_path / "d", method=K_FOLD, metrics=["log_loss"])).results[0].folds
+
+
+def test_a_finished_fold_is_not_trained_again(classifier, tmp_path):
+    task = classifier.task(tmp_path, method=K_FOLD)
+    first = run(task, 1)
+    written = (tmp_path / "folds/1.json").stat().st_mtime_ns
+    progress = Progress()
+    assert evaluate(task, 1, progress) == first
+    assert not progress
+    assert (tmp_path / "folds/1.json").stat().st_mtime_ns == written
+
+
+def test_a_fold_of_other_metrics_is_trained_again(classifier, tmp_path):
+    run(classifier.task(tmp_path, method=K_FOLD, metrics=["f1"]), 0)
+    assert set(run(classifier.task(tmp_path, method=K_FOLD, metrics=["accuracy"]), 0).metrics) == {"accuracy"}
+
+
+def test_an_interrupted_fold_goes_on_from_its_checkpoint_to_the_same_numbers(classifier, tmp_path):
+    expected = run(classifier.task(tmp_path / "whole", method=K_FOLD), 2)
+    task = classifier.task(tmp_path / "cut", method=K_FOLD)
+    calls = iter(range(10_000))
+    with pytest.raises(Interrupted):
+        evaluate(task, 2, Progress(), should_stop=lambda: next(calls) >= 9)
+    folder = EvaluationFolder(task.store)
+    assert list(folder.checkpoints(2).iterdir())
+    assert not folder.fold_path(2).exists()
+    progress = Progress()
+    assert evaluate(task, 2, progress) == expected
+    assert not folder.checkpoints(2).exists()
+
+
+def test_the_message_of_twenty_folds_fits_into_a_termination_message(classifier, tmp_path):
+    result = run(classifier.task(tmp_path))
+    values = [-1.23456e-05 * (1 + fold / 7) for fold in range(20)]
+    results = [summarize(metric, values, -1.234567e-05) for metric in metrics_of(Task.CLASSIFICATION)]
+    message = EvaluateResult.model_validate(
+        result.model_dump() | {"results": results, "report": "pvc://" + "c" * 63 + "/evaluations/" + "u" * 36 + "/report.html"}
+    )
+    assert len(message.model_dump_json(by_alias=True, exclude_none=True).encode()) < TERMINATION_LIMIT * 0.8
+
+
+# --- what cannot be measured --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(classifier, tmp_path):
+    folder = tmp_path / "artifact"
+    shutil.copytree(classifier.folder, folder)
+    return classifier._replace(folder=folder)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "recipe.json", "preprocessing.json", "signature.json", "manifest.json"])
+def test_a_flipped_byte_is_never_scored(copy, tmp_path, file):
+    data = bytearray((copy.folder / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy.folder / file).write_bytes(data)
+    reason, message = failure(copy.task(tmp_path / "out"))
+    assert reason is FailureReason.DIGEST_MISMATCH
+    assert f"{file} is sha256:" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_artifact_that_is_gone(classifier, tmp_path):
+    task = classifier._replace(folder=tmp_path / "gone").task(tmp_path)
+    assert failure(task) == (
+        FailureReason.DATA_NOT_FOUND,
+        f"there is no artifact at file://{tmp_path}/gone; was it deleted since training?",
+    )
+
+
+def test_changed_data_is_told_by_its_digest(copy, tmp_path):
+    was = "sha256:" + "0" * 64
+    changed = copy._replace(digest=seal(copy.folder, copy.recipe, was))
+    for fold, fields in ((None, {}), (0, {"method": K_FOLD})):
+        reason, message = failure(changed.task(tmp_path, **fields), fold)
+        assert reason is FailureReason.DATA_INVALID
+        assert f"sklearn://wine: the data changed since training (was {was}, is sha256:" in message
+    assert run(changed.task(tmp_path, source="sklearn://wine")).rows == 178, "data of its own need not be what was trained on"
+
+
+def test_a_recipe_that_is_not_the_lineages(copy, tmp_path):
+    other = Recipe.model_validate(RECIPES["regression"])
+    changed = copy._replace(digest=seal(copy.folder, other, "sha256:" + "0" * 64))
+    reason, message = failure(changed.task(tmp_path))
+    assert reason is FailureReason.RECIPE_INVALID
+    assert "evaluate with the version that trained it: modelship test" in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "fold", "reason", "says"),
+    [
+        ({"metrics": ["rmse"]}, None, FailureReason.RECIPE_INVALID, "metrics: rmse does not fit classification; use accuracy"),
+        ({"gates": [{"metric": "r2", "min": 0}]}, None, FailureReason.RECIPE_INVALID, "gates: r2 does not fit classification"),
+        ({}, 0, FailureReason.RECIPE_INVALID, "there is no fold 0"),
+        ({"method": K_FOLD}, 3, FailureReason.RECIPE_INVALID, "there is no fold 3"),
+        ({"method": K_FOLD}, None, FailureReason.STORE_UNAVAILABLE, "fold 0 of 3 has no record"),
+        ({"method": K_FOLD, "source": "sklearn://wine"}, 0, FailureReason.RECIPE_INVALID, "data.source goes with method.holdout"),
+        ({"source": "sklearn://diabetes"}, None, FailureReason.DATA_INVALID, 'is not a class of the model; its classes: 0, 1, 2'),
+        ({"source": "sklearn://iris"}, None, FailureReason.DATA_INVALID, 'column "alcohol" is not in sklearn://iris; columns:'),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together(classifier, tmp_path, fields, fold, reason, says):
+    actual, message = failure(classifier.task(tmp_path, **fields), fold)
+    assert actual is reason
+    assert says in message
+
+
+def test_without_a_test_split_there_is_nothing_to_score(tmp_path):
+    fields = RECIPES["classification"]
+    recipe = Recipe.model_validate(fields | {"data": fields["data"] | {"split": {"test": 0}}})
+    built = build_artifact_without_test(tmp_path / "artifact", recipe)
+    reason, message = failure(built.task(tmp_path / "out"))
+    assert reason is FailureReason.DATA_INVALID
+    assert message.startswith("there are no rows to score; raise data.split.test")
+
+
+def build_artifact_without_test(folder, recipe):
+    usual = build_artifact(folder, Recipe.model_validate(RECIPES["classification"]))
+    digest = json.loads((folder / "manifest.json").read_text())["lineage"]["dataDigest"]
+    (folder / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    return usual._replace(recipe=recipe, digest=seal(folder, recipe, digest))
