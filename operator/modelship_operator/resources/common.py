@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from modelship_operator.api.common import API_VERSION
+
 Json = dict[str, Any]
 
-API_VERSION = "modelship.dev/v1alpha1"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 KIND_LABEL = "modelship.dev/kind"
 NAME_LABEL = "modelship.dev/name"

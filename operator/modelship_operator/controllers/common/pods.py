@@ -7,6 +7,7 @@ the same while nothing changes (a back-off and the error behind it read alike), 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ class Finding(NamedTuple):
     message: str
 
 
-class Ending(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ending:
     """How a pod ended."""
 
     index: int
@@ -43,7 +45,6 @@ class Ending(NamedTuple):
     text: str
     """Termination message, or the crash's last log lines (FallbackToLogsOnError), or what kubelet said."""
     out_of_memory: bool
-    memory_limit: str | None
     disruption: str | None
     """What took the pod away, as words that follow "worker 0"; None where it ended by itself."""
     finished_at: datetime
@@ -142,7 +143,6 @@ def ending(pod: Json, container: str) -> Ending | None:
         exit_code=terminated.get("exitCode"),
         text=text,
         out_of_memory=terminated.get("reason") == "OOMKilled",
-        memory_limit=_memory_limit(pod, container),
         disruption=_disruption(pod),
         finished_at=time_of(terminated.get("finishedAt") or pod["metadata"]["creationTimestamp"]),
     )
@@ -178,14 +178,6 @@ def _disruption(pod: Json) -> str | None:
     words = _DISRUPTIONS.get(condition.get("reason", ""), "was disrupted")
     why = pod["status"].get("message") if condition.get("reason") == "TerminationByKubelet" else None
     return f"{words}: {shorten(why.strip().rstrip('.'))}" if why else words
-
-
-def _memory_limit(pod: Json, container: str) -> str | None:
-    for spec in pod.get("spec", {}).get("containers", []):
-        if spec["name"] == container:
-            limit: str | None = spec.get("resources", {}).get("limits", {}).get("memory")
-            return limit
-    return None
 
 
 def _condition(pod: Json, kind: str) -> Json | None:

@@ -1,4 +1,4 @@
-"""Every way in which a pod waits or ends, as scheduler and kubelet of Kubernetes 1.36 word it, and the sentence that a user reads."""
+"""Every way in which a pod waits or ends, as Kubernetes 1.36 words it, and the sentence that a user reads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)
 SINCE = "2026-11-25T14:02:17Z"
 
 
-def pod(phase: str = "Pending", *, volumes: list[str] | None = None, limits: dict[str, str] | None = None, **status: Any) -> Any:
+def pod(phase: str = "Pending", *, volumes: list[str] | None = None, **status: Any) -> Any:
     return {
         "metadata": {"name": "p", "creationTimestamp": SINCE, "annotations": {"batch.kubernetes.io/job-completion-index": "3"}},
         "spec": {
-            "containers": [{"name": "trainer", "resources": {"limits": limits or {}}}],
+            "containers": [{"name": "trainer"}],
             "volumes": [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in volumes or []],
         },
         "status": {"phase": phase, **status},
@@ -55,22 +55,22 @@ def ended(exit_code: int, message: str | None = None, reason: str = "Error", **o
 
 
 PULL = (
-    'failed to pull and unpack image "nowhere.example/x:1": failed to resolve reference "nowhere.example/x:1": failed to do request: '
-    'Head "https://nowhere.example/v2/x/manifests/1": dial tcp: lookup nowhere.example on 10.255.255.53:53: no such host'
+    'failed to pull and unpack image "nowhere.example/x:1": failed to resolve reference "nowhere.example/x:1": failed to do '
+    'request: Head "https://nowhere.example/v2/x/manifests/1": dial tcp: lookup nowhere.example on 10.255.255.53:53: no such host'
 )
 NO_HOST = Finding("ImagePullFailed", 'image "nowhere.example/x:1" cannot be pulled: no such host.')
 WAITING = {
     "no GPU free": (
         unscheduled(
-            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/3 nodes are available: "
-            "3 Preemption is not helpful for scheduling."
+            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/3 nodes are "
+            "available: 3 Preemption is not helpful for scheduling."
         ),
         Finding("Unschedulable", "0/3 nodes fit: 3 Insufficient nvidia.com/gpu; waiting since 14:02."),
     ),
     "no GPU free, scheduler before 1.33": (
         unscheduled(
-            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 No preemption victims found "
-            "for incoming pod."
+            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 No preemption victims "
+            "found for incoming pod."
         ),
         Finding("Unschedulable", "0/3 nodes fit: 3 Insufficient nvidia.com/gpu; waiting since 14:02."),
     ),
@@ -81,7 +81,8 @@ WAITING = {
         ),
         Finding(
             "Unschedulable",
-            "0/3 nodes fit: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 2 Insufficient cpu; waiting since 14:02.",
+            "0/3 nodes fit: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 2 Insufficient cpu; "
+            "waiting since 14:02.",
         ),
     ),
     "no scheduler sentence that we know": (
@@ -192,9 +193,9 @@ def test_how_a_pod_ended(observed: Any, words: str) -> None:
 
 
 def test_an_ending_has_all_that_a_policy_asks_for() -> None:
-    found = ending(ended(137, reason="OOMKilled", limits={"memory": "2Gi"}), "trainer")
+    found = ending(ended(137, reason="OOMKilled"), "trainer")
     assert found is not None
-    assert (found.index, found.exit_code, found.out_of_memory, found.memory_limit, found.disruption) == (3, 137, True, "2Gi", None)
+    assert (found.index, found.exit_code, found.out_of_memory, found.disruption) == (3, 137, True, None)
     assert found.finished_at == datetime(2026, 11, 25, 14, 2, 17, tzinfo=UTC)
     assert not found.succeeded
 

@@ -1,0 +1,132 @@
+"""The pod template of everything that trains or measures: the trainer image, told by one environment variable what to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from modelship_operator.api.common import Compute, Placement
+from modelship_operator.resources.common import Json, Owner, container_security, labels, pod_security
+from modelship_operator.resources.settings import PodSettings
+from modelship_trainer import protocol
+from modelship_trainer.protocol import EvaluateTask, TrainTask
+
+CONTAINER = "trainer"
+GRACE_SECONDS = 60
+"""From SIGTERM to SIGKILL: time to write a checkpoint."""
+TOKEN_SECONDS = 3600
+_PVC = "pvc://"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a pod is to do, and what it needs for that."""
+
+    owner: Owner
+    task: TrainTask | EvaluateTask
+    compute: Compute
+    sources: tuple[str, ...] = ()
+    """URIs that it reads. A claim among them is mounted read-only, unless it is also the store's."""
+    credentials_secret: str | None = None
+    """Secret whose keys become environment variables with the contract's prefix. Never read by the operator."""
+
+
+def pod_template(settings: PodSettings, work: Work) -> Json:
+    """The whole pod template. Pure: the same arguments give the same bytes."""
+    compute = work.compute
+    accelerated = compute.accelerator is not None
+    spec: Json = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": pod_security(),
+        "containers": [_container(settings, work)],
+        "volumes": [*_claim_volumes(work), _token_volume(), {"name": "tmp", "emptyDir": {}}, *_shared_memory(accelerated)],
+    }
+    return {"metadata": {"labels": labels(work.owner)}, "spec": spec | placement(settings, compute)}
+
+
+def claim_of(uri: str) -> str | None:
+    """The claim that a `pvc://claim/path` names; None for other schemes."""
+    return uri.removeprefix(_PVC).split("/", 1)[0] if uri.startswith(_PVC) else None
+
+
+def _container(settings: PodSettings, work: Work) -> Json:
+    secret = {"prefix": protocol.ENV_CREDENTIALS_PREFIX, "secretRef": {"name": work.credentials_secret}}
+    return {
+        "name": CONTAINER,
+        "image": work.compute.image or settings.trainer_image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": ["modelship-train" if isinstance(work.task, TrainTask) else "modelship-evaluate"],
+        "env": _environment(settings, work),
+        **({"envFrom": [secret]} if work.credentials_secret else {}),
+        "ports": [{"name": "metrics", "containerPort": protocol.METRICS_PORT}],
+        "resources": resources(work.compute),
+        "securityContext": container_security(),
+        "terminationMessagePath": protocol.TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(work),
+    }
+
+
+def _environment(settings: PodSettings, work: Work) -> list[Json]:
+    values = {
+        protocol.ENV_TASK: json.dumps(work.task.to_json(), separators=(",", ":"), ensure_ascii=False),
+        protocol.ENV_PVC_ROOT: protocol.PVC_ROOT,
+        protocol.ENV_TOKEN_FILE: protocol.TOKEN_FILE,
+        **({protocol.ENV_PROGRESS_URL: settings.progress_url} if settings.progress_url else {}),
+    }
+    threads = {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}}}
+    return [*({"name": name, "value": value} for name, value in values.items()), threads]
+
+
+def resources(compute: Placement) -> Json:
+    """Requests and limits: memory and accelerators are the same in both, so that what is promised is what there is."""
+    accelerator = compute.accelerator
+    devices = {accelerator.resource_name: str(accelerator.count)} if accelerator else {}
+    amounts = {"cpu": compute.cpu, "memory": compute.memory} | devices
+    return {"requests": amounts, "limits": dict(amounts)}
+
+
+def _mounts(work: Work) -> list[Json]:
+    claims = [
+        {"name": name, "mountPath": f"{protocol.PVC_ROOT}/{claim}", **({} if writable else {"readOnly": True})}
+        for name, claim, writable in _claims(work)
+    ]
+    token = {"name": "token", "mountPath": protocol.TOKEN_FILE.rsplit("/", 1)[0], "readOnly": True}
+    shared = [{"name": "shm", "mountPath": "/dev/shm"}] if work.compute.accelerator else []  # noqa: S108 - a mount in the pod
+    return [*claims, token, {"name": "tmp", "mountPath": "/tmp"}, *shared]  # noqa: S108 - a mount in the pod
+
+
+def _claim_volumes(work: Work) -> list[Json]:
+    return [{"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim, _ in _claims(work)]
+
+
+def _claims(work: Work) -> list[tuple[str, str, bool]]:
+    """(volume name, claim, writable) of each claim, the store's first, none twice."""
+    store = claim_of(work.task.store)
+    read = dict.fromkeys(claim for uri in work.sources if (claim := claim_of(uri)) and claim != store)
+    return [*([("store", store, True)] if store else []), *((f"data-{i}", claim, False) for i, claim in enumerate(read))]
+
+
+def _token_volume() -> Json:
+    """A token that only the operator's progress endpoint accepts; the pod has no other."""
+    token = {"audience": protocol.AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": protocol.TOKEN_FILE.rsplit("/", 1)[1]}
+    return {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}
+
+
+def _shared_memory(accelerated: bool) -> list[Json]:
+    """More than the runtime's 64 MiB, for loaders and collectives that feed an accelerator; counted in the pod's memory limit."""
+    return [{"name": "shm", "emptyDir": {"medium": "Memory"}}] if accelerated else []
+
+
+def placement(settings: PodSettings, compute: Placement) -> Json:
+    """The part of a pod spec that says where it may run; what is not asked for is left out."""
+    placement: Json = {
+        "nodeSelector": compute.node_selector,
+        "tolerations": [toleration.to_json() for toleration in compute.tolerations or []],
+        "priorityClassName": compute.priority_class_name,
+        "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
+    }
+    return {key: value for key, value in placement.items() if value}
