@@ -20,11 +20,9 @@ from modelship_trainer.data.dataset import Dataset, Rows
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import Prepared, prepare
 from modelship_trainer.data.split import Parts, split
-from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.export.onnx import check, export, sample_request, signature
 from modelship_trainer.export.session import OnnxModel
 from modelship_trainer.locations import local_path
-from modelship_trainer.models import explain_user_code
 from modelship_trainer.protocol import Progress, TrainResult, TrainTask
 from modelship_trainer.recipe import Recipe
 from modelship_trainer.training.checkpoint import Checkpoints
@@ -71,16 +69,7 @@ def train_on(
     report(Progress(phase="Preprocessing"))
     prepared = prepare(recipe, dataset, train, validation)
     signature(prepared.fitted, prepared.target)  # what cannot be served is not trained
-    try:
-        trained = fit(
-            recipe, prepared, device=choose_device(), checkpoints=checkpoints, should_stop=should_stop, report=report
-        )
-    except (UserError, Interrupted, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if recipe.model.custom is not None:
-            raise explain_user_code(recipe.model.custom, error) from error
-        raise
+    trained = fit(recipe, prepared, device=choose_device(), checkpoints=checkpoints, should_stop=should_stop, report=report)
     return TrainedModel(recipe, prepared, trained)
 
 
@@ -144,7 +133,7 @@ def write_artifact(folder: Path, model: TrainedModel, dataset: Dataset, parts: P
         metrics |= final_metrics(trained.module, model.prepared.validation, target)
     (folder / contents.ONNX).write_bytes(graph)
     contents.write_weights(trained.module, folder / contents.WEIGHTS)
-    contents.write_json(folder / contents.PREPROCESSING, contents.Encoding(preprocessing=fitted, target=target).to_json())
+    contents.write_json(folder / contents.PREPROCESSING, fitted.model_copy(update={"target": target}).to_json())
     contents.write_json(folder / contents.SIGNATURE, signature(fitted, target).to_json())
     contents.write_json(folder / contents.SAMPLE, sample_request(fitted, rows))
     contents.write_json(folder / contents.RECIPE, model.recipe.to_json())

@@ -1,22 +1,21 @@
-"""The files of an artifact: write them after training, read them for evaluation."""
+"""The files of an artifact: written after training, read for evaluation. Reading needs no torch until a module is wanted."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_model, save_model
-from torch import nn
-
-from modelship_trainer.artifact.manifest import Manifest, verify
+from modelship_trainer.artifact.manifest import ArtifactError, Manifest, verify
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
 from modelship_trainer.export.session import OnnxModel
-from modelship_trainer.models import build
 from modelship_trainer.recipe import Recipe
-from modelship_trainer.schema import Model, canonical_json
+from modelship_trainer.schema import canonical_json
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ONNX = "model.onnx"
 WEIGHTS = "model.safetensors"
@@ -25,14 +24,6 @@ SIGNATURE = "signature.json"
 SAMPLE = "sample.json"
 RECIPE = "recipe.json"
 METRICS = "metrics.json"
-
-
-class Encoding(Model):
-    """`preprocessing.json`: how raw rows become features, and what outputs mean."""
-
-    schema_version: Literal[1] = 1
-    preprocessing: Fitted
-    target: Target
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,7 @@ class Artifact:
     fitted: Fitted
     target: Target
     metrics: dict[str, Any]
-    """`metrics.json`: keptEpoch, history..."""
+    """`metrics.json`: metrics, keptEpoch, history, rows..."""
 
     def onnx(self) -> OnnxModel:
         """The graph that is served."""
@@ -53,6 +44,10 @@ class Artifact:
 
     def module(self) -> nn.Module:
         """The PyTorch module with its weights, in eval mode."""
+        from safetensors.torch import load_model
+
+        from modelship_trainer.models import build
+
         module = build(self.recipe.model, self.fitted.input_shape(), self.target.output_size)
         load_model(module, self.folder / WEIGHTS)
         return module.eval()
@@ -65,10 +60,12 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
         DigestMismatch, ArtifactNotFound, ArtifactError: see `artifact.manifest`.
     """
     manifest = verify(folder, digest)
-    encoding = Encoding.model_validate_json((folder / PREPROCESSING).read_bytes())
+    fitted = Fitted.model_validate_json((folder / PREPROCESSING).read_bytes())
+    if fitted.target is None:
+        raise ArtifactError(f"{PREPROCESSING} has no target")
     recipe = Recipe.model_validate_json((folder / RECIPE).read_bytes())
     metrics = json.loads((folder / METRICS).read_bytes())
-    return Artifact(folder, manifest, recipe, encoding.preprocessing, encoding.target, metrics)
+    return Artifact(folder, manifest, recipe, fitted, fitted.target, metrics)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -78,4 +75,6 @@ def write_json(path: Path, value: object) -> None:
 
 def write_weights(module: nn.Module, path: Path) -> None:
     """Weights and buffers as safetensors; tensors that share memory once."""
+    from safetensors.torch import save_model
+
     save_model(module, str(path))

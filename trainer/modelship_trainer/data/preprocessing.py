@@ -18,6 +18,7 @@ from pydantic import Field
 
 from modelship_trainer.data.dataset import Array
 from modelship_trainer.data.steps import ColumnStep, Values, to_number, to_text
+from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import Model
@@ -72,6 +73,8 @@ class Fitted(Model):
     """Of a table."""
     array: ArrayInput | None = None
     """Of images and arrays."""
+    target: Target | None = None
+    """What the model's outputs mean; set where it is saved with a model."""
 
     def input_shape(self) -> tuple[int, ...]:
         """Shape of a row as the model sees it."""

@@ -74,7 +74,10 @@ def _table(graph: Graph, columns: list[Column]) -> None:
     joined = graph.node("Concat", *tensors, axis=1)
     sizes = [len(column.feature_names()) for column in columns]
     starts = np.cumsum([0, *sizes])
-    places = {i: start for i, start in zip([i for b in blocks for i in b], np.cumsum([0] + [sizes[i] for b in blocks for i in b]), strict=False)}
+    places = {
+        i: start
+        for i, start in zip([i for b in blocks for i in b], np.cumsum([0] + [sizes[i] for b in blocks for i in b]), strict=False)
+    }
     order = np.concatenate([places[i] + np.arange(sizes[i]) for i in range(len(columns))])
     if np.array_equal(order, np.arange(starts[-1])):
         graph.node("Identity", joined, output=FEATURES)
@@ -175,9 +178,7 @@ def _tokens(graph: Graph, x: str, step: Tokens) -> str:
     flat = graph.node("Reshape", x, graph.constant([-1], np.int64))
     if step.lowercase:
         flat = graph.node("StringNormalizer", flat, case_change_action="LOWER", is_case_sensitive=1, locale="C.UTF-8")
-    tokens = graph.node(
-        "Tokenizer", flat, domain="com.microsoft", mark=0, mincharnum=1, pad_value="", tokenexp=r"[\p{L}\p{N}_]+"
-    )
+    tokens = graph.node("Tokenizer", flat, domain="com.microsoft", mark=0, mincharnum=1, pad_value="", tokenexp=r"[\p{L}\p{N}_]+")
     by_length: list[list[tuple[int, list[str]]]] = [[] for _ in range(step.ngrams)]
     for index, entry in enumerate(step.vocabulary):
         words = entry.split(" ")

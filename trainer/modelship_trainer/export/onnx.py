@@ -117,7 +117,8 @@ def signature(fitted: Fitted, target: Target) -> Signature:
         columns = fitted.columns or []
         if len(columns) > 4096:
             raise UserError(
-                FailureReason.DATA_INVALID, f"{len(columns):,} feature columns are more than 4,096; store them as one array in .npz."
+                FailureReason.DATA_INVALID,
+                f"{len(columns):,} feature columns are more than 4,096; store them as one array in .npz.",
             )
         inputs = [Tensor(name=c.name, dtype="FP32" if c.type == "number" else "BYTES", shape=[-1, 1]) for c in columns]
     if target.classes is None:

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from modelship_trainer.data.prepare import Examples, Prepared
 from modelship_trainer.errors import Interrupted, UserError
-from modelship_trainer.models import build
+from modelship_trainer.models import build, explain_user_code
 from modelship_trainer.protocol import FailureReason, Progress
 from modelship_trainer.recipe import Recipe, Task, Training
 from modelship_trainer.training.checkpoint import Checkpoints
@@ -68,8 +68,19 @@ def fit(
         UserError: RecipeInvalid, NonFiniteLoss, UserCodeFailed.
         Interrupted: `should_stop` said so; a checkpoint was written.
     """
-    run = _setup(recipe, prepared, device, checkpoints)
-    run.clock = _Clock(report)
+    try:
+        run = _setup(recipe, prepared, device, checkpoints)
+        run.clock = _Clock(report)
+        return _fit(run, should_stop)
+    except (UserError, Interrupted, MemoryError, torch.OutOfMemoryError, OSError):
+        raise
+    except Exception as error:
+        if recipe.model.custom is not None:  # the user's own forward or backward pass
+            raise explain_user_code(recipe.model.custom, error) from error
+        raise
+
+
+def _fit(run: _Run, should_stop: Callable[[], bool]) -> Trained:
     while run.epoch < run.spec.epochs and not run.stopped:
         _train_epoch(run, should_stop)
         _finish_epoch(run)
@@ -259,7 +270,8 @@ def _steps(rows: int, spec: Training, module: nn.Module) -> list[Step]:
         batches = [(start, stop) for start, stop in batches if stop - start > 1]
         if not batches:
             raise UserError(
-                FailureReason.RECIPE_INVALID, "batch normalisation needs two rows in a batch; raise training.batchSize, or add rows."
+                FailureReason.RECIPE_INVALID,
+                "batch normalisation needs two rows in a batch; raise training.batchSize, or add rows.",
             )
     size = len(batches) if spec.optimizer.gradient_descent else spec.accumulate_batches
     return [batches[first : first + size] for first in range(0, len(batches), size)]
