@@ -355,3 +355,16 @@ def test_draining_under_load_loses_no_request(own_pod: Pod, tmp_path: Path) -> N
     assert all("Connection refused" in error for error in closed), closed
     statuses = {json.loads(line)["status"] for line in own_pod.front_log.splitlines() if line.startswith("{")}
     assert statuses == {200}
+
+
+def test_an_ipv6_listener_takes_ipv4_too(pod: Pod, tmp_path: Path) -> None:
+    """A pod's kubelet and clients come over either; nginx's own default for [::] is IPv6 alone."""
+    (tmp_path / "nginx").write_text('#!/bin/sh\nexec /usr/sbin/nginx -t "$@"\n')  # the finished configuration, checked by nginx
+    (tmp_path / "nginx").chmod(0o755)
+    environment = {**pod.front_environment(), "FRONT_ADDRESS": "[::]", "FRONT_RUN": str(tmp_path / "run")}
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    done = subprocess.run([IMAGES / "front/front"], env=environment, capture_output=True, text=True, check=False, timeout=10)
+    assert done.returncode == 0, done.stderr
+    listeners = re.findall(r"listen (\S+) (.*);", (tmp_path / "run/nginx.conf").read_text())
+    assert len(listeners) == 3
+    assert all(address.startswith("[::]:") and "ipv6only=off" in options for address, options in listeners)
