@@ -13,12 +13,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
-from . import base_image, cluster
+from . import base_image, cluster, gotools
 from . import engine as engines
 from .building import build
 from .cache import REPO, cache_dir, key_of, lock, scratch, tree_key, write_atomically
@@ -81,8 +81,8 @@ def input_files(root: Path, dockerfile: str) -> list[Path]:
     return sorted(file for file in files if not _is_ignored(file.relative_to(root)))
 
 
-def load(engine: Engine, names: Iterable[str]) -> None:
-    """Bring the node those of the images that it lacks, layer by layer."""
+def load(engine: Engine, names: Collection[str]) -> None:
+    """Bring the node those of the images that it lacks, layer by layer, and take older versions that nothing uses."""
     if not engine.succeeds("container", "inspect", _node()):
         raise Failure("there is no cluster to load images into: run `make cluster`")
     with lock(f"load-{cluster.NAME}"):
@@ -92,6 +92,29 @@ def load(engine: Engine, names: Iterable[str]) -> None:
                 started = time.monotonic()
                 size = _send(engine, name)
                 say(f"{name} is in the node: {size / 1e6:.1f} MB sent in {time.monotonic() - started:.1f} s")
+        if stale := replaced(there, set(names), _in_use()):
+            engine.run("exec", _node(), "crictl", "rmi", *stale, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def replaced(there: set[str], wanted: set[str], in_use: str) -> list[str]:
+    """Those images in the node of which another version is wanted, and that no resource of the cluster mentions.
+
+    `in_use` is the JSON of the resources: an image may stand in an argument or a variable, not only as a container's.
+    Only tags that are hashes count: others are somebody's own.
+    """
+    repositories = {name.rsplit(":", 1)[0] for name in wanted}
+    hashed = [name for name in there - wanted if re.search(r":[0-9a-f]{12}$", name)]
+    older = [name for name in hashed if name.rsplit(":", 1)[0] in repositories]
+    return sorted(name for name in older if name not in in_use)
+
+
+def _in_use() -> str:
+    kubectl = [str(gotools.bin_dir() / "kubectl"), "--kubeconfig", str(cluster.KUBECONFIG)]
+    kinds = "pods,jobs,deployments,configmaps"
+    done = subprocess.run([*kubectl, "get", kinds, "--all-namespaces", "-o", "json"], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise Failure("the cluster does not answer (above): run `make cluster`")
+    return done.stdout
 
 
 def chain_ids(diff_ids: list[str]) -> list[str]:

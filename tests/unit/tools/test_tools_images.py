@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tools.localcluster.building import pip_settings
 from tools.localcluster.console import Failure
-from tools.localcluster.images import chain_ids, input_files, named_index, unpacked_layers, without_layers
+from tools.localcluster.images import chain_ids, input_files, named_index, replaced, unpacked_layers, without_layers
 
 pytestmark = pytest.mark.unit
 
@@ -74,3 +74,9 @@ def test_the_index_carries_the_full_name() -> None:
 def test_pip_settings_take_the_environment_last_and_leave_out_the_rest() -> None:
     listing = ":env:.timeout='180'\nglobal.timeout='15'\nglobal.index-url='https://packages.example'\nglobal.cert='/x'\n"
     assert pip_settings(listing) == {"timeout": "180", "index-url": "https://packages.example"}
+
+
+def test_an_older_image_stays_in_the_node_while_anything_mentions_it() -> None:
+    old, used, new = (f"x/trainer:{digit * 12}" for digit in "123")
+    there = {old, used, new, "x/trainer:mine", f"x/trainer-base:{'1' * 12}", "kube/etcd:1"}
+    assert replaced(there, {new}, f'{{"args": ["--trainer-image={used}"]}}') == [old]
