@@ -80,7 +80,9 @@ def build_artifact(folder: Path, recipe: Recipe) -> Built:
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(_graph(prepared, trained.module))
     (folder / "recipe.json").write_bytes(canonical_json(recipe.to_json()))
-    (folder / "preprocessing.json").write_text(prepared.fitted.model_dump_json(by_alias=True))
+    (folder / "preprocessing.json").write_text(
+        prepared.fitted.model_copy(update={"target": prepared.target}).model_dump_json(by_alias=True)
+    )
     (folder / "signature.json").write_text(json.dumps(signature))
     (folder / "metrics.json").write_text(json.dumps({"history": trained.history}))
     test = encode(dataset, parts.test, prepared.fitted, prepared.target)

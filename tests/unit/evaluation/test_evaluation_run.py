@@ -4,8 +4,10 @@ import os
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 from evaluation_artifacts import RECIPES, build_artifact, seal
+from sklearn.datasets import load_wine
 
 from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.evaluation.folder import EvaluationFolder
@@ -209,7 +211,7 @@ def test_a_recipe_that_is_not_the_lineages(copy, tmp_path):
     changed = copy._replace(digest=seal(copy.folder, other, "sha256:" + "0" * 64))
     reason, message = failure(changed.task(tmp_path))
     assert reason is FailureReason.RECIPE_INVALID
-    assert "evaluate with the version that trained it: modelship test" in message
+    assert "was trained by modelship test, torch test: evaluate with that version, or train again." in message
 
 
 @pytest.mark.parametrize(
@@ -220,15 +222,60 @@ def test_a_recipe_that_is_not_the_lineages(copy, tmp_path):
         ({}, 0, FailureReason.RECIPE_INVALID, "there is no fold 0"),
         ({"method": K_FOLD}, 3, FailureReason.RECIPE_INVALID, "there is no fold 3"),
         ({"method": K_FOLD}, None, FailureReason.STORE_UNAVAILABLE, "fold 0 of 3 has no record"),
-        ({"method": K_FOLD, "source": "sklearn://wine"}, 0, FailureReason.RECIPE_INVALID, "data.source goes with method.holdout"),
-        ({"source": "sklearn://diabetes"}, None, FailureReason.DATA_INVALID, 'is not a class of the model; its classes: 0, 1, 2'),
+        ({"method": K_FOLD, "source": "sklearn://wine"}, 0, FailureReason.RECIPE_INVALID, "other data goes with method.holdout"),
         ({"source": "sklearn://iris"}, None, FailureReason.DATA_INVALID, 'column "alcohol" is not in sklearn://iris; columns:'),
+        ({"source": "sklearn://digits"}, None, FailureReason.DATA_INVALID, "digits have an array, and the model takes columns."),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together(classifier, tmp_path, fields, fold, reason, says):
     actual, message = failure(classifier.task(tmp_path, **fields), fold)
     assert actual is reason
     assert says in message
+
+
+def wine_as(path, change):
+    frame = load_wine(as_frame=True).frame
+    change(frame)
+    frame.to_csv(path, index=False)
+    return f"file://{path}"
+
+
+def test_a_label_that_the_model_does_not_know(classifier, tmp_path):
+    source = wine_as(tmp_path / "new.csv", lambda frame: frame.replace({"target": {2: 7}}, inplace=True))
+    reason, message = failure(classifier.task(tmp_path, source=source))
+    assert reason is FailureReason.DATA_INVALID
+    assert message == f'label "7" in {source} is not a class of the model; its classes: 0, 1, 2.'
+
+
+def test_values_that_the_model_cannot_take(classifier, tmp_path):
+    def blank(frame):
+        frame.loc[[3, 5], "alcohol"] = None
+
+    reason, message = failure(classifier.task(tmp_path, source=wine_as(tmp_path / "new.csv", blank)))
+    assert reason is FailureReason.DATA_INVALID
+    assert message.startswith("the model's output is not finite for 2 of 178 rows; impute missing values")
+
+
+def test_data_of_one_label_cannot_have_an_roc_auc(classifier, tmp_path):
+    def one_label(frame):
+        frame["target"] = 1
+
+    source = wine_as(tmp_path / "new.csv", one_label)
+    reason, message = failure(classifier.task(tmp_path, source=source))
+    assert reason is FailureReason.DATA_INVALID
+    assert message.startswith(f'roc_auc is undefined on {source}: no row has the label "0", "2"; stratify')
+    assert run(classifier.task(tmp_path, source=source, metrics=["accuracy"])).rows == 178
+
+
+def test_labels_that_contradict_the_probabilities_are_not_served(copy, tmp_path):
+    model = onnx.load(copy.folder / "model.onnx")
+    next(node for node in model.graph.node if node.op_type == "ArgMax").op_type = "ArgMin"
+    onnx.save(model, copy.folder / "model.onnx")
+    digest = json.loads((copy.folder / "manifest.json").read_text())["lineage"]["dataDigest"]
+    changed = copy._replace(digest=seal(copy.folder, copy.recipe, digest))
+    reason, message = failure(changed.task(tmp_path))
+    assert reason is FailureReason.EXPORT_MISMATCH
+    assert "serves labels that are not those of its largest probabilities" in message
 
 
 def test_without_a_test_split_there_is_nothing_to_score(tmp_path):

@@ -16,11 +16,12 @@ from modelship_trainer.artifact.manifest import MANIFEST
 from modelship_trainer.errors import UserError, listing
 from modelship_trainer.evaluation.report import number, spread
 from modelship_trainer.evaluation.run import OnProgress, ShouldStop, evaluate
-from modelship_trainer.judgement import MAX_FOLDS, Gate, Method, Metric, Statistic, judge
+from modelship_trainer.judgement import MAX_FOLDS, Gate, Metric, Statistic, judge
 from modelship_trainer.protocol import ArtifactRef, EvaluateResult, EvaluateTask, FailureReason, RunRef
+from modelship_trainer.recipe_file import explain
 from modelship_trainer.schema import digest_of
 
-GATE_FAILED = 1
+GATE_FAILED = 3
 """Exit code where a gate did not pass, so that a script stops there."""
 _GATE = re.compile(r"\s*([a-z0-9_]+)(?::(\w+))?\s*(>=|<=)\s*(\S+)\s*")
 
@@ -109,18 +110,19 @@ def task_of(arguments: argparse.Namespace) -> EvaluateTask:
         raise UserError(FailureReason.DATA_NOT_FOUND, f"{artifact} has no {MANIFEST}, so it is no artifact{hint}.") from error
     k_fold = {"kFold": {"folds": arguments.folds, "seed": arguments.seed}}
     try:
-        return EvaluateTask(
-            run=RunRef(kind="ModelEvaluation", namespace="local", name=output.name, uid="local"),
-            artifact=ArtifactRef(uri=f"file://{artifact}", digest=digest),
-            source=_source(arguments.data),
-            method=Method.model_validate(k_fold if arguments.method == "kfold" else {"holdout": {}}),
-            metrics=arguments.metrics,
-            gates=arguments.gates,
-            store=f"file://{output}",
+        return EvaluateTask.model_validate(
+            {
+                "run": RunRef(kind="ModelEvaluation", namespace="local", name=output.name, uid="local"),
+                "artifact": ArtifactRef(uri=f"file://{artifact}", digest=digest),
+                "source": _source(arguments.data),
+                "method": k_fold if arguments.method == "kfold" else {"holdout": {}},
+                "metrics": arguments.metrics,
+                "gates": arguments.gates,
+                "store": f"file://{output}",
+            }
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(FailureReason.RECIPE_INVALID, f"--{first['loc'][-1]}: {first['msg']}.") from error
+        raise UserError(FailureReason.RECIPE_INVALID, explain(error)) from error
 
 
 def _source(data: str | None) -> str | None:
@@ -137,4 +139,10 @@ def summary(task: EvaluateTask, result: EvaluateResult) -> str:
     outcomes = [judge(gate, result.results) for gate in task.gates]
     lines += [f"{'passed' if outcome.passed else 'FAILED'}: {outcome.message}" for outcome in outcomes]
     verdict = "Passed" if all(outcome.passed for outcome in outcomes) else "Failed"
-    return "\n".join([*lines, f"{verdict}, {result.artifact_digest} on {result.rows:,} test rows", f"report: {result.report}"])
+    return "\n".join(
+        [
+            *lines,
+            f"{verdict}, {result.artifact_digest} on {result.rows:,} test rows",
+            f"report: {result.report.removeprefix('file://')}",
+        ]
+    )

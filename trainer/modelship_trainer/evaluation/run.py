@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from modelship_trainer.data.dataset import Dataset, Rows
-from modelship_trainer.data.prepare import encode, prepare
+from modelship_trainer.data.prepare import encode
 from modelship_trainer.data.split import split
 from modelship_trainer.errors import UserError
 from modelship_trainer.evaluation.folder import REPORT, EvaluationFolder
@@ -21,11 +21,15 @@ from modelship_trainer.evaluation.metrics import ClassScores, Scores, confusion,
 from modelship_trainer.evaluation.records import Epoch, FoldRecord, GateOutcome, Results, epochs_of
 from modelship_trainer.evaluation.report import Report, render
 from modelship_trainer.evaluation.score import score
-from modelship_trainer.evaluation.subject import Subject, history_of, load_data, open_subject
+from modelship_trainer.evaluation.subject import Subject, load_data, open_subject
 from modelship_trainer.judgement import MetricResult, judge, summarize
 from modelship_trainer.locations import shown
 from modelship_trainer.protocol import EvaluateResult, EvaluateTask, FailureReason, FoldResult, Progress
+from modelship_trainer.run import train_on
 from modelship_trainer.schema import canonical_json, digest_of
+from modelship_trainer.training.checkpoint import Checkpoints
+from modelship_trainer.training.device import choose_device
+from modelship_trainer.training.validation import predict, scores_of
 
 OnProgress = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
@@ -102,21 +106,16 @@ def _retrain(
     should_stop: ShouldStop,
 ) -> tuple[Scores, list[Epoch]]:
     """Train on the fold's own rows, preprocessing included; predictions of the rows left out, and the training curve."""
-    # torch is imported by folds alone: the score pod runs what is served, and starts seconds sooner.
-    from modelship_trainer.training.checkpoint import Checkpoints
-    from modelship_trainer.training.device import choose_device
-    from modelship_trainer.training.loop import fit
-    from modelship_trainer.training.validation import predict, scores_of
-
-    device = choose_device()
-    progress(Progress(phase="Preprocessing"))
-    prepared = prepare(subject.recipe, dataset, rows.train, rows.validation)
     checkpoints = Checkpoints(folder.checkpoints(fold), identity)
-    trained = fit(subject.recipe, prepared, device=device, checkpoints=checkpoints, should_stop=should_stop, report=progress)
+    model = train_on(
+        subject.recipe, dataset, rows.train, rows.validation, checkpoints=checkpoints, should_stop=should_stop, report=progress
+    )
     progress(Progress(phase="Scoring"))
-    held_out = encode(dataset, rows.held_out, prepared.fitted, prepared.target)
-    outputs = predict(trained.module.to(device), held_out.x, device)
-    return scores_of(outputs, held_out.y, prepared.target), epochs_of(trained.history)
+    fitted, target = model.prepared.fitted, model.prepared.target
+    held_out = encode(dataset, rows.held_out, fitted, target)
+    device = choose_device()
+    outputs = predict(model.trained.module.to(device), held_out.x, device)
+    return scores_of(outputs, held_out.y, target), epochs_of(model.trained.history)
 
 
 # --- the score ----------------------------------------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ def run_score(task: EvaluateTask, progress: OnProgress) -> EvaluateResult:
     def tell(scored: int, of: int) -> None:
         progress(Progress(phase="Scoring", step=scored, steps=of))
 
-    scores = score(subject.folder, subject.manifest, dataset, rows, tell)
+    scores = score(subject, dataset, rows, tell)
     where = "the test split" if task.source is None else shown(task.source)
     measured = measure(subject.metrics, scores, where)
     results = [
@@ -149,7 +148,7 @@ def run_score(task: EvaluateTask, progress: OnProgress) -> EvaluateResult:
             recipe=subject.recipe,
             source=dataset.source,
             scores=scores,
-            history=history_of(subject),
+            history=subject.history,
             folds=folds,
             baseline=task.baseline or [],
             trainer=subject.manifest.lineage.trainer,

@@ -3,99 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pandas as pd
 
-from modelship_trainer.artifact.manifest import Manifest
+from modelship_trainer.artifact.contents import ONNX
 from modelship_trainer.data.dataset import Array, Dataset, Rows
-from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.evaluation.metrics import Scores, class_scores, value_scores
+from modelship_trainer.evaluation.subject import Subject
+from modelship_trainer.export.session import ROWS, OnnxModel
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import digest_of
-from modelship_trainer.serving.signature import Signature
-
-MODEL, SIGNATURE, PREPROCESSING = "model.onnx", "signature.json", "preprocessing.json"
-_BATCH = 1024
-
-Feed = dict[str, npt.NDArray[Any]]
+from modelship_trainer.training.device import cpu_threads
 
 
-def score(folder: Path, manifest: Manifest, dataset: Dataset, rows: Rows, done: Callable[[int, int], None]) -> Scores:
+def score(subject: Subject, dataset: Dataset, rows: Rows, done: Callable[[int, int], None]) -> Scores:
     """Predictions of the artifact for `rows`, less those that it is not for (values that dropMissing requires are missing).
 
     `done(scored, all)` is called after each batch.
 
     Raises:
-        UserError: DataInvalid where the rows do not fit the model; DigestMismatch where model.onnx is not the recorded one.
+        UserError: DataInvalid where the rows do not fit the model; DigestMismatch where model.onnx is not the recorded one;
+            ExportMismatch where the labels that it serves are not those of its probabilities.
     """
-    signature = Signature.model_validate_json((folder / SIGNATURE).read_bytes())
-    fitted = Fitted.model_validate_json((folder / PREPROCESSING).read_bytes())
-    rows = rows[fitted.usable(dataset.take(rows))]
-    truth = _truth(dataset.target[rows], signature, dataset)
-    session = _session(folder, manifest)
+    _check_features(subject, dataset)
+    rows = rows[subject.fitted.usable(dataset.take(rows))]
+    classes = subject.target.classes
+    truth = dataset.target[rows] if classes is None else subject.target.encode(dataset.target[rows], dataset.source)
+    model = OnnxModel(_verified_bytes(subject), subject.fitted, threads=cpu_threads())
     batches = []
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        batches.append(_run(session, signature, raw_inputs(fitted, dataset.take(batch), dataset.source), dataset.source))
+    for start in range(0, len(rows), ROWS):
+        batch = dataset.take(rows[start : start + ROWS])
+        batches.append(_predict(model, batch, dataset.source))
+        if start == 0 and classes is not None:
+            _check_labels(model, batch, batches[0], classes)
         done(start + len(batch), len(rows))
-    predictions = np.concatenate(batches) if batches else np.empty((0, len(signature.classes or [0])))
-    return class_scores(truth, predictions, signature.classes) if signature.classes else value_scores(truth, predictions)
+    predictions = np.concatenate(batches) if batches else np.empty((0, subject.target.output_size))
+    return class_scores(truth, predictions, classes) if classes is not None else value_scores(truth, predictions)
 
 
-def raw_inputs(fitted: Fitted, features: pd.DataFrame | Array, source: str) -> Feed:
-    """What a client would send for these rows: a column per input, `[N, 1]`, or one array named `input`."""
-    if not isinstance(features, pd.DataFrame):
-        return {"input": features.astype(np.float32)}
-    columns = fitted.columns or []
-    if missing := [column.name for column in columns if column.name not in features]:
-        known = listing([str(name) for name in features.columns])
-        raise UserError(FailureReason.DATA_INVALID, f"column {quote(missing[0])} is not in {source}; columns: {known}.")
-    return {column.name: column.raw(features[column.name]).reshape(-1, 1) for column in columns}
-
-
-def _truth(target: Array, signature: Signature, dataset: Dataset) -> Array:
-    """Index of each row's class, or its value."""
-    if signature.classes is None:
-        return target
-    index = {label: number for number, label in enumerate(signature.classes)}
-    if unknown := sorted({str(label) for label in target.tolist() if label not in index}):
-        classes = listing([str(label) for label in signature.classes])
+def _check_features(subject: Subject, dataset: Dataset) -> None:
+    features, array = dataset.features, subject.fitted.array
+    if isinstance(features, pd.DataFrame) != (array is None):
+        has, takes = ("columns", "an array") if array is not None else ("an array", "columns")
+        raise UserError(FailureReason.DATA_INVALID, f"rows of {dataset.source} have {has}, and the model takes {takes}.")
+    if isinstance(features, pd.DataFrame):
+        missing = [column.name for column in subject.fitted.columns or [] if column.name not in features]
+        if missing:
+            known = listing([str(name) for name in features.columns])
+            raise UserError(FailureReason.DATA_INVALID, f"column {quote(missing[0])} is not in {dataset.source}; columns: {known}.")
+    elif array is not None and list(features.shape[1:]) != array.shape:
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"label {quote(unknown[0])} in {dataset.source} is not a class of the model; its classes: {classes}.",
+            f"rows of {dataset.source} have shape {list(features.shape[1:])}, and the model takes {array.shape}.",
         )
-    return np.fromiter((index[label] for label in target.tolist()), dtype=np.int64, count=len(target))
 
 
-def _session(folder: Path, manifest: Manifest) -> ort.InferenceSession:
-    """A session over the very bytes that the manifest names: hashed as they are read, not before."""
-    model = (folder / MODEL).read_bytes()
-    recorded = next((entry.digest for entry in manifest.files if entry.path == MODEL), "nothing")
+def _verified_bytes(subject: Subject) -> bytes:
+    """The very bytes that the manifest names: hashed as they are read, not before."""
+    model = (subject.folder / ONNX).read_bytes()
+    recorded = next((entry.digest for entry in subject.manifest.files if entry.path == ONNX), "nothing")
     if (actual := digest_of(model)) != recorded:
-        raise UserError(FailureReason.DIGEST_MISMATCH, f"{MODEL} is {actual}, recorded was {recorded}; nothing was scored.")
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        raise UserError(FailureReason.DIGEST_MISMATCH, f"{ONNX} is {actual}, recorded was {recorded}; nothing was scored.")
+    return model
 
 
-def _run(session: ort.InferenceSession, signature: Signature, feed: Feed, source: str) -> npt.NDArray[np.float32]:
-    """`[N, C]` probabilities or `[N, 1]` predictions; the served labels are checked to be those of the largest probability."""
-    wanted = ["probabilities", "label"] if signature.classes else ["prediction"]
+def _predict(model: OnnxModel, batch: pd.DataFrame | Array, source: str) -> npt.NDArray[np.float32]:
     try:
-        values, *labels = session.run(wanted, feed)
+        return model.predict(batch)
+    except UserError:
+        raise
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
         raise UserError(FailureReason.DATA_INVALID, f"the model cannot take the rows of {source}: {error}") from error
-    if signature.classes and np.isfinite(values).all():
-        expected = [signature.classes[index] for index in values.argmax(axis=1)]
-        if labels[0].tolist() != expected:
-            raise UserError(
-                FailureReason.EXPORT_MISMATCH, f"{MODEL} gives labels that are not those of its largest probabilities; train again."
-            )
-    result: npt.NDArray[np.float32] = values
-    return result
+
+
+def _check_labels(
+    model: OnnxModel, batch: pd.DataFrame | Array, probabilities: npt.NDArray[np.float32], classes: list[Any]
+) -> None:
+    """Clients read `label`, metrics look at probabilities: the two must say the same."""
+    if not np.isfinite(probabilities).all():
+        return  # told by class_scores, with a cure
+    if model.labels(batch).tolist() != [classes[index] for index in probabilities.argmax(axis=1)]:
+        raise UserError(
+            FailureReason.EXPORT_MISMATCH, f"{ONNX} serves labels that are not those of its largest probabilities; train again."
+        )

@@ -1,4 +1,4 @@
-"""What is measured: an artifact whose every byte was verified, its recipe, and the rows that its training never saw."""
+"""What is measured: an artifact whose every byte was verified, its recipe, and the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -6,80 +6,82 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from modelship_trainer.artifact.contents import METRICS, PREPROCESSING, RECIPE
 from modelship_trainer.artifact.manifest import ArtifactError, ArtifactNotFound, DigestMismatch, Manifest, verify
+from modelship_trainer.data import bundled
 from modelship_trainer.data.dataset import Dataset
 from modelship_trainer.data.load import load
+from modelship_trainer.data.preprocessing import Fitted
+from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
 from modelship_trainer.evaluation.metrics import wanted
 from modelship_trainer.evaluation.records import Epoch, epochs_of
 from modelship_trainer.judgement import Metric
-from modelship_trainer.locations import local_path
+from modelship_trainer.locations import local_path, scheme_of
 from modelship_trainer.protocol import EvaluateTask, FailureReason
 from modelship_trainer.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A verified artifact."""
+    """A verified artifact, and what to measure of it."""
 
     folder: Path
     manifest: Manifest
     recipe: Recipe
+    fitted: Fitted
+    target: Target
+    history: list[Epoch]
+    """Its own training curve."""
     metrics: list[Metric]
-    """What to measure of it."""
+    """What to measure."""
 
 
 def open_subject(task: EvaluateTask) -> Subject:
-    """Verify the artifact, file by file, and read its recipe; nothing of it is used before.
+    """Verify the artifact, file by file, and read it; nothing of it is used before.
 
     Raises:
         UserError: DigestMismatch, DataNotFound, or RecipeInvalid where task and recipe do not go together.
     """
     folder = local_path(task.artifact.uri)
+    manifest = _verify(folder, task)
     try:
-        manifest = verify(folder, task.artifact.digest)
-    except ArtifactNotFound as error:
-        raise UserError(
-            FailureReason.DATA_NOT_FOUND, f"there is no artifact at {task.artifact.uri}; was it deleted since training?"
-        ) from error
-    except DigestMismatch as error:
-        raise UserError(FailureReason.DIGEST_MISMATCH, f"{task.artifact.uri}: {error}; nothing was scored.") from error
-    except ArtifactError as error:
-        raise UserError(FailureReason.DIGEST_MISMATCH, f"{task.artifact.uri} is not an artifact: {error}.") from error
-    recipe = _recipe(folder, manifest, task.artifact.uri)
+        recipe = Recipe.model_validate_json((folder / RECIPE).read_bytes())
+        fitted = Fitted.model_validate_json((folder / PREPROCESSING).read_bytes())
+        history = epochs_of(json.loads((folder / METRICS).read_bytes())["history"])
+    except (OSError, ValueError, KeyError) as error:  # whole, but not written by this version
+        first = str(error).splitlines()[0]
+        raise _unknown(task, manifest, f"cannot be read by this version of Modelship ({first})") from error
+    if fitted.target is None or recipe.digest() != manifest.lineage.recipe_digest:
+        raise _unknown(task, manifest, f"means another recipe to this version of Modelship ({recipe.digest()})")
     if task.source is not None and task.method.k_fold is not None:
         raise UserError(
             FailureReason.RECIPE_INVALID,
-            "data.source goes with method.holdout: k-fold retrains on the artifact's own data; leave one of them out.",
+            "other data goes with method.holdout: k-fold retrains on the artifact's own data; leave one of them out.",
         )
-    return Subject(folder, manifest, recipe, wanted(task.metrics, task.gates, recipe.training.task))
+    metrics = wanted(task.metrics, task.gates, recipe.training.task)
+    return Subject(folder, manifest, recipe, fitted, fitted.target, history, metrics)
 
 
-def _recipe(folder: Path, manifest: Manifest, uri: str) -> Recipe:
+def _verify(folder: Path, task: EvaluateTask) -> Manifest:
+    uri = task.artifact.uri
     try:
-        recipe = Recipe.model_validate_json((folder / "recipe.json").read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            FailureReason.RECIPE_INVALID, f"recipe.json of {uri} cannot be read by this version of Modelship: {error}"
-        ) from error
-    if recipe.digest() != manifest.lineage.recipe_digest:
-        raise UserError(
-            FailureReason.RECIPE_INVALID,
-            f"recipe.json of {uri} means another recipe to this version of Modelship ({recipe.digest()}, trained was "
-            f"{manifest.lineage.recipe_digest}); evaluate with the version that trained it: {manifest.lineage.trainer}.",
-        )
-    return recipe
+        return verify(folder, task.artifact.digest)
+    except ArtifactNotFound as error:
+        raise UserError(FailureReason.DATA_NOT_FOUND, f"there is no artifact at {uri}; was it deleted since training?") from error
+    except DigestMismatch as error:
+        raise UserError(FailureReason.DIGEST_MISMATCH, f"{uri}: {error}; nothing was scored.") from error
+    except ArtifactError as error:
+        raise UserError(FailureReason.DIGEST_MISMATCH, f"{uri} is not an artifact: {error}.") from error
 
 
-def history_of(subject: Subject) -> list[Epoch]:
-    """The artifact's own training curve, as its metrics.json tells it; empty where it tells none."""
-    try:
-        history = json.loads((subject.folder / "metrics.json").read_bytes()).get("history", [])
-        return epochs_of(history)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # a report without this curve is better than none
-        return []
+def _unknown(task: EvaluateTask, manifest: Manifest, what: str) -> UserError:
+    lineage = manifest.lineage
+    return UserError(
+        FailureReason.RECIPE_INVALID,
+        f"{task.artifact.uri} {what}; recipe {lineage.recipe_digest} was trained by {lineage.trainer}: evaluate with that "
+        "version, or train again.",
+    )
 
 
 def load_data(subject: Subject, source: str | None) -> Dataset:
@@ -88,7 +90,11 @@ def load_data(subject: Subject, source: str | None) -> Dataset:
     Raises:
         UserError: DataInvalid where the data changed since training, and all that `data.load` raises.
     """
-    data = subject.recipe.data if source is None else subject.recipe.data.model_copy(update={"source": source})
+    data = subject.recipe.data
+    if source is not None:
+        # A bundled dataset's target need not be named in a recipe; that of the same columns elsewhere has its name.
+        target = data.target or (bundled.TARGET if scheme_of(data.source) == "sklearn" else None)
+        data = data.model_copy(update={"source": source, "target": None if scheme_of(source) == "sklearn" else target})
     dataset = load(data, task=subject.recipe.training.task)
     trained = subject.manifest.lineage.data_digest
     if source is None and dataset.digest != trained:
