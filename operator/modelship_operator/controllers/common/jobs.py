@@ -1,0 +1,88 @@
+"""How a Job of ours goes: what its conditions and its pods' statuses say together.
+
+Jobs and pods are watched apart, so one may be seen ahead of the other: where a Job says that it ended and its pods have not been
+seen to, `GRACE` is given before the pods are taken for lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from modelship_operator.controllers.common.outcome import parse_outcome
+from modelship_operator.controllers.common.pods import (
+    Ending,
+    Finding,
+    Json,
+    clock,
+    describe_ending,
+    ending,
+    time_of,
+    why_waiting,
+)
+from modelship_operator.resources.pod import CONTAINER
+from modelship_trainer.protocol import ExitCode, Failure
+
+GRACE = timedelta(seconds=30)
+"""How long a Job's end waits for the end of its pods to be seen; and a Job without a pod, for one."""
+JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"
+
+
+def pods_of(job: Json | None, pods: Iterable[Json]) -> list[Json]:
+    """Those of `pods` that this very Job made: one of the same name before it does not count."""
+    if job is None:
+        return []
+    return [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_UID_LABEL) == job["metadata"]["uid"]]
+
+
+def condition_of(job: Json, kind: str) -> Json | None:
+    """The Job's condition of this type (Complete, Failed) where it is True."""
+    stored = job.get("status", {}).get("conditions") or []
+    return next((condition for condition in stored if condition["type"] == kind and condition["status"] == "True"), None)
+
+
+def endings_of(pods: Iterable[Json]) -> list[Ending]:
+    """How the pods that ended did so, oldest first."""
+    ends = (end for pod in pods if (end := ending(pod, CONTAINER)))
+    return sorted(ends, key=lambda end: end.finished_at)
+
+
+def is_free(ended: Ending) -> bool:
+    """Whether the Job's failure policy ignores this end: a disruption, or a clean stop on SIGTERM."""
+    return ended.disruption is not None or ended.exit_code == ExitCode.INTERRUPTED
+
+
+def counted(endings: Iterable[Ending]) -> list[Ending]:
+    """The ends that count against retryLimit."""
+    return [end for end in endings if not end.succeeded and not is_free(end)]
+
+
+def failure_of(ended: Ending, worker: str, oom_cure: str) -> Finding:
+    """Why this pod failed. `worker` names it ("worker 0", "fold 3"); `oom_cure` says what helps where memory ran out."""
+    said = parse_outcome(ended.text)
+    if isinstance(said, Failure):
+        return Finding(said.reason, said.message)
+    if ended.out_of_memory:
+        return Finding("OutOfMemory", f"{worker} was killed at its {oom_cure}.")
+    if ended.exit_code == ExitCode.INTERRUPTED and ended.disruption is None:
+        return Finding("Interrupted", f"{worker} was stopped after a checkpoint.")
+    return Finding("Disrupted" if ended.disruption else "WorkerFailed", f"{worker} {describe_ending(ended)}.")
+
+
+def why_job_waits(job: Json, pods: Sequence[Json], now: datetime) -> Finding | None:
+    """Why a Job that should run has no running pod: its queue, nobody to make the pod, or what the newest pod waits for."""
+    queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
+    if queue and job.get("spec", {}).get("suspend"):
+        since = clock(time_of(job["metadata"]["creationTimestamp"]), now)
+        return Finding("Queued", f'waiting in queue "{queue}" since {since}.')
+    live = [pod for pod in pods if ending(pod, CONTAINER) is None]
+    if live:
+        return next((why for pod in live if (why := why_waiting(pod, now))), None)
+    started = job.get("status", {}).get("startTime")
+    if pods or not started or now < time_of(started) + GRACE:
+        return None
+    return Finding(
+        "PodNotCreated",
+        f"no pod could be created since {clock(time_of(started), now)}, as when a quota is full or compute.priorityClassName does "
+        f"not exist; kubectl describe job {job['metadata']['name']} has the reason.",
+    )

@@ -1,0 +1,1 @@
+"""ModelTraining: one Indexed Job, watched to its end; a file per policy."""

@@ -1,0 +1,162 @@
+"""From what is seen of a training to what should exist and what should be said: the whole decision, without I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
+from modelship_operator.controllers.common.jobs import GRACE, why_job_waits
+from modelship_operator.controllers.common.pods import Finding, ending
+from modelship_operator.controllers.framework import Event, Json, Plan
+from modelship_operator.controllers.training import status
+from modelship_operator.controllers.training.observed import Observed
+from modelship_operator.controllers.training.retry import Collecting, Failed, Succeeded, last_failure, outcome
+from modelship_operator.controllers.training.suspend import HELD, must_toggle
+from modelship_operator.controllers.training.ttl import after_the_end
+from modelship_operator.resources.job import indexed_job
+from modelship_operator.resources.pod import CONTAINER, Work
+from modelship_trainer.protocol import RunRef, TrainTask
+from modelship_trainer.recipe import Recipe
+
+RETRY_REFUSED_SECONDS = 60.0
+RETRY_NAME_SECONDS = 5.0
+
+
+def plan(seen: Observed, now: datetime) -> Plan:
+    """What should be. In this order: what is over stays over; what ended is written down; only then is anything started."""
+    if seen.finished:
+        again = status.observed_again(seen)
+        return Plan(status=again) if again else after_the_end(seen, now)
+    try:
+        spec = seen.spec
+    except ValidationError as error:
+        return Plan(status=status.invalid(seen, _first_error(error), now))
+    end = outcome(seen, now)
+    if isinstance(end, Succeeded):
+        note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
+        return Plan(status=status.succeeded(seen, end, now), events=(Event("Normal", "Succeeded", note, "Train"),))
+    if isinstance(end, Failed):
+        event = Event("Warning", end.why.reason, end.why.message[:1024], "Train")
+        return Plan(status=status.failed(seen, end, now), events=(event,))
+    if seen.refusal:
+        return _refused(seen, now)
+    if isinstance(end, Collecting):
+        state = State("Running", Mark.RECONCILING, "CollectingResult", "the Job ended; its pod's result is being read.")
+        return Plan(status=status.in_state(seen, state, now), requeue_after=(end.until - now).total_seconds())
+    if spec.suspend:
+        return _hold(seen, now)
+    if seen.job is None:
+        return _start(seen, now)
+    return _watch(seen, seen.job, now)
+
+
+def _hold(seen: Observed, now: datetime) -> Plan:
+    said = status.in_state(seen, HELD, now)
+    if seen.job is None or seen.job["metadata"].get("deletionTimestamp"):
+        return Plan(status=said)
+    if seen.spec.compute.queue is not None:
+        return Plan(delete=(seen.job_key,), status=said)
+    return Plan(apply=(train_job(seen),) if must_toggle(seen, seen.job) else (), status=said)
+
+
+def _start(seen: Observed, now: datetime) -> Plan:
+    """Create the Job, unless something of an earlier one is in the way: two pods would write the same checkpoints."""
+    if seen.name_taken:
+        message = f'Job "{seen.job_key.name}" is there and not of this training; waiting until it is deleted.'
+        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, "NameTaken", message), now)
+        return Plan(status=said, requeue_after=RETRY_NAME_SECONDS)
+    if leaving := [pod["metadata"]["name"] for pod in seen.all_pods if ending(pod, CONTAINER) is None]:
+        message = f"waiting until pod {leaving[0]} of the deleted Job has written its checkpoint and ended."
+        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, "PodEnding", message), now)
+        return Plan(status=said)
+    return Plan(apply=(train_job(seen),), status=status.in_state(seen, _starting(seen), now) | {"job": seen.job_key.name})
+
+
+def _watch(seen: Observed, job: Json, now: datetime) -> Plan:
+    if job["metadata"].get("deletionTimestamp"):
+        message = f'Job "{seen.job_key.name}" is being deleted; the run goes on from its checkpoint in a new one.'
+        return Plan(status=status.in_state(seen, State("Waiting", Mark.RECONCILING, "JobDeleted", message), now))
+    if must_toggle(seen, job):
+        return Plan(apply=(train_job(seen),), status=status.in_state(seen, _starting(seen), now))
+    if why := why_job_waits(job, seen.pods, now):
+        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, *why), now)
+        return Plan(status=said, events=_news(seen, why))
+    return Plan(status=status.in_state(seen, _going_on(seen), now), requeue_after=_until_a_pod_is_late(seen, job, now))
+
+
+def _going_on(seen: Observed) -> State:
+    runs = any(pod["status"].get("phase") == "Running" for pod in seen.pods)
+    if not runs:
+        return _starting(seen)
+    before = last_failure(seen)
+    message = f"worker 0 runs after {before.message}" if before else "worker 0 runs."
+    return State("Running", Mark.RECONCILING, "Running", message)
+
+
+def _starting(seen: Observed) -> State:
+    before = last_failure(seen)
+    if before:
+        return State("Pending", Mark.RECONCILING, *before)
+    return State("Pending", Mark.RECONCILING, "Starting", f'the pod of Job "{seen.job_key.name}" is starting.')
+
+
+def _refused(seen: Observed, now: datetime) -> Plan:
+    """The API server refused a request: say so, and try again later. The next plan, without the refusal, is the trial."""
+    refusal = seen.refusal
+    assert refusal is not None  # noqa: S101 - the caller saw it
+    if refusal.code == 422 and seen.job is not None:
+        message = "the Job cannot be changed in place; it is replaced, and the run goes on from its checkpoint."
+        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, "JobReplaced", message), now)
+        return Plan(delete=(seen.job_key,), status=said)
+    if refusal.code == 409:
+        reason = "NameTaken"
+        message = (
+            f'{refusal.target.kind} "{refusal.target.name}" exists and is not of this training; delete it or use another name.'
+        )
+    else:
+        reason = "RequestRefused"
+        message = f'{refusal.verb} of {refusal.target.kind} "{refusal.target.name}" was refused ({refusal.code}): {refusal.message}'
+    said = status.in_state(seen, State("Waiting", Mark.RECONCILING, reason, message), now)
+    return Plan(status=said, requeue_after=RETRY_REFUSED_SECONDS)
+
+
+def _news(seen: Observed, why: Finding) -> tuple[Event, ...]:
+    """An event when a run first finds no node; a wait that everybody has for a moment is none."""
+    if why.reason != "Unschedulable" or stored_reason(seen.status) == why.reason:
+        return ()
+    return (Event("Warning", why.reason, why.message, "Schedule"),)
+
+
+def _until_a_pod_is_late(seen: Observed, job: Json, now: datetime) -> float | None:
+    """When to look again for a pod that should be there: nothing else would tell."""
+    started = job.get("status", {}).get("startTime")
+    return GRACE.total_seconds() if started and not seen.pods else None
+
+
+def train_job(seen: Observed) -> Json:
+    """The Job of this training, whole."""
+    owner, spec = seen.owner, seen.spec
+    recipe = Recipe.model_validate(spec.model_dump(include=set(Recipe.model_fields)))
+    run = RunRef(kind="ModelTraining", namespace=owner.namespace, name=owner.name, uid=owner.uid)
+    work = Work(
+        owner,
+        TrainTask(run=run, recipe=recipe, store=spec.output.store),
+        spec.compute,
+        sources=(spec.data.source,),
+        credentials_secret=spec.data.credentials_secret,
+    )
+    return indexed_job(
+        seen.settings,
+        work,
+        name=seen.job_key.name,
+        retry_limit=spec.retry_limit,
+        deadline_seconds=spec.active_deadline_seconds,
+        suspend=spec.suspend,
+    )
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."

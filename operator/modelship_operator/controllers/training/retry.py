@@ -1,0 +1,129 @@
+"""What became of the run, and what a failure that is tried again looks like.
+
+Whether a failure is tried again is the Job's own business (`resources/job.py`: backoffLimit and podFailurePolicy), so that it goes
+on without the operator; here is what its decisions mean to a person.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, failure_of, is_free
+from modelship_operator.controllers.common.outcome import parse_outcome
+from modelship_operator.controllers.common.pods import Ending, Finding, Json, time_of
+from modelship_operator.controllers.training.observed import Observed
+from modelship_operator.resources.job import FAIL_CODES
+from modelship_trainer.protocol import TrainResult
+
+
+class Succeeded(NamedTuple):
+    """The run published its artifact."""
+
+    result: TrainResult
+    at: datetime
+
+
+class Failed(NamedTuple):
+    """The run is over, without a result."""
+
+    why: Finding
+    at: datetime
+
+
+class Collecting(NamedTuple):
+    """The Job ended; how is not seen yet."""
+
+    until: datetime
+
+
+def outcome(seen: Observed, now: datetime) -> Succeeded | Failed | Collecting | None:
+    """How the run ended; None while it goes on."""
+    for end in seen.endings:
+        if end.succeeded:
+            said = parse_outcome(end.text)
+            return Succeeded(said, end.finished_at) if isinstance(said, TrainResult) else Failed(_no_result(end), end.finished_at)
+    job = seen.job
+    if job is None:
+        return None
+    if complete := condition_of(job, "Complete"):
+        return _once_seen(False, complete, _result_lost(seen), now)
+    if failed := condition_of(job, "Failed"):
+        return _once_seen(_explained(failed, seen.endings, job), failed, _why_failed(failed, seen), now)
+    return None
+
+
+def last_failure(seen: Observed) -> Finding | None:
+    """What a run that goes on has overcome, as the reason and the words of the latest end; None where no pod failed."""
+    if not seen.endings:
+        return None
+    end = seen.endings[-1]
+    why = describe(end, seen)
+    if is_free(end):
+        return Finding("Disrupted", f"free restart from the last checkpoint: {why.message}")
+    return Finding("Retrying", f"restart {len(counted(seen.endings))} of {seen.spec.retry_limit}: {why.message}")
+
+
+def attempts(seen: Observed) -> int:
+    """Pods that failed or were disrupted so far. Never less than the status says: a pod that is deleted happened nevertheless."""
+    free = sum(1 for end in seen.endings if is_free(end))
+    failed = max(_failed(seen.job), len(counted(seen.endings)))
+    return max(seen.status.get("attempts") or 0, free + failed)
+
+
+def describe(end: Ending, seen: Observed) -> Finding:
+    """Why this pod ended, with the fields of a training that help."""
+    cure = f"limit of {seen.spec.compute.memory}; raise compute.memory or lower training.batchSize"
+    return failure_of(end, f"worker {end.index}", cure)
+
+
+def _once_seen(explained: bool, condition: Json, why: Finding, now: datetime) -> Failed | Collecting:
+    """The end as far as it is known, but not before the pods had time to be seen."""
+    at = time_of(condition["lastTransitionTime"])
+    return Failed(why, at) if explained or now >= at + GRACE else Collecting(at + GRACE)
+
+
+def _explained(failed: Json, endings: list[Ending], job: Json) -> bool:
+    """Whether all that the Job's words rest on has been seen."""
+    if failed["reason"] == "PodFailurePolicy":
+        return any(end.exit_code in FAIL_CODES for end in endings)
+    if failed["reason"] == "BackoffLimitExceeded":
+        return 0 < len(counted(endings)) >= _failed(job)
+    return True
+
+
+def _why_failed(failed: Json, seen: Observed) -> Finding:
+    if failed["reason"] == "DeadlineExceeded":
+        limit = seen.spec.active_deadline_seconds
+        return Finding(
+            "DeadlineExceeded",
+            f"the run took longer than activeDeadlineSeconds ({limit}); raise it or lower training.epochs.",
+        )
+    final = [end for end in seen.endings if end.exit_code in FAIL_CODES]
+    ends = final if failed["reason"] == "PodFailurePolicy" else counted(seen.endings)
+    if not ends:
+        return Finding(failed["reason"], f"{failed['message'].rstrip('.')}; its pods were deleted before they said why.")
+    why = describe(ends[-1], seen)
+    if why.reason != "WorkerFailed" or failed["reason"] != "BackoffLimitExceeded":
+        return why
+    times = "once" if len(ends) == 1 else f"{len(ends)} times"
+    return Finding("BackoffLimitExceeded", f"{why.message.rstrip('.')}; failed {times} with retryLimit {seen.spec.retry_limit}.")
+
+
+def _no_result(end: Ending) -> Finding:
+    return Finding(
+        "ResultLost",
+        f"worker {end.index} ended well but wrote no result; compute.image must be made FROM the trainer image.",
+    )
+
+
+def _result_lost(seen: Observed) -> Finding:
+    return Finding(
+        "ResultLost",
+        "the run completed, but its pod was deleted before its result was read; create the training under a new name to run it "
+        f"again (what it published is in {seen.spec.output.store}/artifacts).",
+    )
+
+
+def _failed(job: Json | None) -> int:
+    return int((job or {}).get("status", {}).get("failed") or 0)
