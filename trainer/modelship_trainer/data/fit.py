@@ -88,7 +88,7 @@ class _Table:
 
     @classmethod
     def of(cls, dataset: Dataset, train: Rows) -> _Table:
-        frame = dataset.take(train)
+        frame: pd.DataFrame = dataset.take(train)
         columns = {}
         for name in frame.columns:
             values = frame[name].to_numpy()
@@ -122,8 +122,8 @@ class _Table:
             if not column.numeric:
                 example = next((value for value in column.values if value), "")
                 raise self.error(
-                    f"column {quote(column.name)} of {self.source} is text, such as {quote(example)}, and this step needs numbers; cast it "
-                    "to number, encode it with oneHot or ordinal, or leave it out of columns."
+                    f"column {quote(column.name)} of {self.source} is text, such as {quote(example)}, and this step needs numbers; "
+                    "cast it to number, encode it with oneHot or ordinal, or leave it out of columns."
                 )
         return self.with_values(columns)
 
@@ -230,8 +230,8 @@ def _log(table: _Table, step: recipe.Log) -> None:
         low = column.values[column.values <= -1]
         if len(low):
             raise table.error(
-                f"column {quote(column.name)} of {table.source} has {low.min():g}, and log(1 + x) needs values above -1; clip it first, or "
-                "leave it out."
+                f"column {quote(column.name)} of {table.source} has {low.min():g}, and log(1 + x) needs values above -1; clip it "
+                "first, or leave it out."
             )
         column.add(Log())
 
@@ -242,7 +242,8 @@ def _one_hot(table: _Table, step: recipe.OneHot) -> None:
     for column in table.with_values(table.chosen(step.columns)):
         values = column.values[~column.missing] if column.numeric else column.values
         encoder = OneHotEncoder(handle_unknown="ignore", max_categories=step.max_categories).fit(values.reshape(-1, 1))
-        rare = set() if encoder.infrequent_categories_[0] is None else set(encoder.infrequent_categories_[0].tolist())
+        infrequent = encoder.infrequent_categories_[0] if step.max_categories else None
+        rare = set() if infrequent is None else set(infrequent.tolist())
         categories = encoder.categories_[0].tolist()
         frequent = {category: number for number, category in enumerate(c for c in categories if c not in rare)}
         features = [frequent.get(category, len(frequent)) for category in categories]

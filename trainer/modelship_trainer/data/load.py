@@ -59,8 +59,8 @@ def tabular(uri: str, frame: pd.DataFrame, target: str, digest: str, data: Data,
     elif missing.any():
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"target {quote(target)} is missing in {int(missing.sum()):,} of {len(frame):,} rows of {uri}; fill it in, or drop these "
-            f"rows with the preprocessing step dropMissing: {{columns: [{target}]}}.",
+            f"target {quote(target)} is missing in {int(missing.sum()):,} of {len(frame):,} rows of {uri}; fill it in, or drop "
+            f"these rows with the preprocessing step dropMissing: {{columns: [{target}]}}.",
         )
     return Dataset(
         source=uri,
@@ -97,7 +97,8 @@ def _load_npz(source: Source, data: Data, task: Task) -> Dataset:
     if x.ndim < 2 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"array {quote(wanted[0])} of {source.uri} has shape {list(x.shape)} and type {x.dtype}; it must be numbers, [rows, ...].",
+            f"array {quote(wanted[0])} of {source.uri} has shape {list(x.shape)} and type {x.dtype}; it must be numbers, "
+            "[rows, ...].",
         )
     if y.ndim != 1 or len(y) != len(x):
         raise UserError(

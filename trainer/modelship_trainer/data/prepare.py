@@ -46,7 +46,8 @@ def prepare(recipe: Recipe, dataset: Dataset, train: Rows, validation: Rows) -> 
     if len(validation) and not len(checked.x):
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"dropMissing leaves no validation row of {dataset.source}; impute instead, or leave out columns that are mostly missing.",
+            f"dropMissing leaves no validation row of {dataset.source}; impute instead, or leave out columns that are mostly "
+            "missing.",
         )
     return Prepared(encode(dataset, kept, fitted, target), checked, fitted, target)
 

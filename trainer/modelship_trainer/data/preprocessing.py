@@ -102,7 +102,8 @@ class Fitted(Model):
         """
         if self.array is not None:
             return self._transform_array(np.asarray(features), source)
-        assert self.columns is not None and isinstance(features, pd.DataFrame)  # noqa: S101 - one of the two is set
+        assert self.columns is not None  # noqa: S101 - one of the two is set
+        assert isinstance(features, pd.DataFrame)  # noqa: S101 - of a table
         blocks = []
         for column in self.columns:
             if column.name not in features:
@@ -137,16 +138,16 @@ def _finite(column: Column, values: Values, source: str) -> Floats:
         example = next((value for value in values if value), "")
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"column {quote(column.name)} of {source} is text, such as {quote(example)}; encode it with oneHot, ordinal or tokenize, cast "
-            "it to number, or leave it out of data.features.",
+            f"column {quote(column.name)} of {source} is text, such as {quote(example)}; encode it with oneHot, ordinal or "
+            "tokenize, cast it to number, or leave it out of data.features.",
         )
     block: Floats = values.reshape(len(values), -1)
     bad = int((~np.isfinite(block)).any(axis=1).sum())
     if bad:
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"column {quote(column.name)} is missing or not finite in {bad:,} of {len(block):,} rows of {source} after preprocessing; add "
-            "impute or dropMissing, and clip values that log cannot take.",
+            f"column {quote(column.name)} is missing or not finite in {bad:,} of {len(block):,} rows of {source} after "
+            "preprocessing; add impute or dropMissing, and clip values that log cannot take.",
         )
     return block
 

@@ -63,8 +63,8 @@ def _check_classes(groups: list[Array], dataset: Dataset, split: Split) -> None:
         seen = "one row" if len(rarest) == 1 else f"{len(rarest)} rows"
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"class {quote(dataset.target[rarest[0]])} of {quote(dataset.target_name)} has {seen}, and a stratified split needs {needed}, "
-            "one in each part; add rows, remove the class, or set data.split.stratify: false.",
+            f"class {quote(dataset.target[rarest[0]])} of {quote(dataset.target_name)} has {seen}, and a stratified split needs "
+            f"{needed}, one in each part; add rows, remove the class, or set data.split.stratify: false.",
         )
 
 
@@ -74,5 +74,6 @@ def _check_parts(parts: Parts, dataset: Dataset, split: Split) -> None:
         if fraction > 0 and len(rows) == 0:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"the {name} part is empty: {fraction:.3g} of {dataset.rows} rows of {dataset.source}; add rows, or change data.split.",
+                f"the {name} part is empty: {fraction:.3g} of {dataset.rows} rows of {dataset.source}; add rows, or change "
+                "data.split.",
             )

@@ -116,8 +116,10 @@ class OneHot(Model):
 
     def feature_names(self, column: str) -> list[str]:
         """`column=category`, and `column=other` for what rare categories share."""
-        members = [[c for c, f in zip(self.categories, self.features, strict=True) if f == n] for n in range(self.size)]
-        return [f"{column}={_label(names[0]) if len(names) == 1 else 'other'}" for names in members]
+        members: list[list[str]] = [[] for _ in range(self.size)]
+        for category, feature in zip(self.categories, self.features, strict=True):
+            members[feature].append(category if isinstance(category, str) else f"{category:.8g}")
+        return [f"{column}={names[0] if len(names) == 1 else 'other'}" for names in members]
 
 
 class Ordinal(_ColumnWise):
@@ -188,7 +190,7 @@ def to_number(series: pd.Series) -> Values:
     Raises:
         UserError: DataInvalid where text is no number.
     """
-    values = series.to_numpy()
+    values: Values = series.to_numpy()
     if values.dtype != object and pd.api.types.is_numeric_dtype(values.dtype):
         return values.astype(np.float32)
     numbers = np.empty(len(series), dtype=np.float32)
@@ -198,8 +200,8 @@ def to_number(series: pd.Series) -> Values:
         except ValueError:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"column {quote(series.name)} must be numbers, and has {quote(cell)} in row {row + 1}; correct it, or encode the column as "
-                "categories.",
+                f"column {quote(series.name)} must be numbers, and has {quote(cell)} in row {row + 1}; correct it, or encode the "
+                "column as categories.",
             ) from None
     return numbers
 
@@ -215,7 +217,3 @@ def _codes(values: Values, categories: list[str] | list[float]) -> npt.NDArray[n
     """Index of each value in `categories`, -1 where it is none."""
     index = {category: code for code, category in enumerate(categories)}
     return np.fromiter((index.get(value, -1) for value in values.tolist()), dtype=np.int64, count=len(values))
-
-
-def _label(category: str | float) -> str:
-    return category if isinstance(category, str) else f"{category:.8g}"

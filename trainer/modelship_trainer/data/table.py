@@ -136,10 +136,10 @@ def canonical_target(series: pd.Series, name: str, task: Task) -> Array:
         if not numeric:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"target {quote(name)} has values such as {quote(series.iloc[0])}; training.task regression needs numbers: set it to "
-                "classification, or choose another target.",
+                f"target {quote(name)} has values such as {quote(series.iloc[0])}; training.task regression needs numbers: set it "
+                "to classification, or choose another target.",
             )
-        values = series.to_numpy(dtype=np.float64)
+        values: Array = series.to_numpy(dtype=np.float64)
         if not np.isfinite(values).all():
             raise UserError(FailureReason.DATA_INVALID, f"target {quote(name)} has infinite values; remove these rows.")
         return values
@@ -147,11 +147,11 @@ def canonical_target(series: pd.Series, name: str, task: Task) -> Array:
         # JSON's spelling of booleans; text as it is.
         return np.array([str(v).lower() if isinstance(v, bool | np.bool_) else str(v) for v in series], dtype=object)
     values = series.to_numpy(dtype=np.float64)
-    fractions = values[values != np.floor(values)]
-    if len(fractions) or not np.isfinite(values).all():
+    fractions = values[~np.isfinite(values) | (values != np.floor(values))]
+    if len(fractions):
         raise UserError(
             FailureReason.DATA_INVALID,
             f"target {quote(name)} has fractions such as {fractions[0]:g}; training.task classification needs classes: set it to "
             "regression, or choose another target.",
         )
-    return series.to_numpy(dtype=np.int64)
+    return values.astype(np.int64)

@@ -41,7 +41,8 @@ class Target(Model):
         if unknown:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"label {quote(unknown[0])} in {source} is not a class of the model; its classes: {listing([str(c) for c in self.classes])}.",
+                f"label {quote(unknown[0])} in {source} is not a class of the model; its classes: "
+                f"{listing([str(label) for label in self.classes])}.",
             )
         return np.fromiter((index[label] for label in values.tolist()), dtype=np.int64, count=len(values))
 
@@ -60,12 +61,13 @@ def fit_target(dataset: Dataset, train: Rows, task: Task) -> Target:
     if len(classes) < 2:
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"target {quote(dataset.target_name)} of {dataset.source} has the one class {quote(classes[0])}; classification needs two.",
+            f"target {quote(dataset.target_name)} of {dataset.source} has the one class {quote(classes[0])}; classification "
+            "needs two.",
         )
     if len(classes) > 20 and len(classes) > dataset.rows // 2:
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"target {quote(dataset.target_name)} has {len(classes):,} classes in {dataset.rows:,} rows; set training.task: regression, "
-            "or choose another target.",
+            f"target {quote(dataset.target_name)} has {len(classes):,} classes in {dataset.rows:,} rows; set training.task: "
+            "regression, or choose another target.",
         )
     return Target(task=task, classes=classes)

@@ -102,7 +102,7 @@ def _block(graph: Graph, columns: list[Column]) -> str:
     text = columns[0].type == "text"
     for steps in zip(*(column.steps for column in columns), strict=True):
         tensor = _step(graph, tensor, steps, text=text)
-        text = isinstance(steps[0], Cast) and steps[0].to == "text" or text and isinstance(steps[0], Fill)
+        text = (isinstance(steps[0], Cast) and steps[0].to == "text") or (text and isinstance(steps[0], Fill))
     return tensor
 
 

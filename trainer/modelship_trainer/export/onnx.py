@@ -19,7 +19,6 @@ from modelship_trainer.errors import UserError, quote
 from modelship_trainer.export.graph import FEATURES, INPUT, IR_VERSION, OPSET, preprocessing_graph
 from modelship_trainer.export.session import OnnxModel, feeds
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.recipe import Task
 from modelship_trainer.serving.signature import Signature, Tensor
 from modelship_trainer.training.validation import predict, probabilities
 
@@ -131,7 +130,8 @@ def signature(fitted: Fitted, target: Target) -> Signature:
         if tensor.name in reserved or tensor.name.startswith(("preprocessing/", "model/", "head/")):
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"column {quote(tensor.name)} has the name of a tensor of the served model; rename it, or leave it out of data.features.",
+                f"column {quote(tensor.name)} has the name of a tensor of the served model; rename it, or leave it out of "
+                "data.features.",
             )
     return Signature(task=target.task.value, inputs=inputs, outputs=outputs, classes=target.classes)
 
@@ -174,6 +174,7 @@ def check(model: OnnxModel, module: nn.Module, fitted: Fitted, target: Target, f
     if not worst <= TOLERANCE:
         raise UserError(
             FailureReason.EXPORT_MISMATCH,
-            f"the ONNX graph differs from PyTorch by {worst:.3g} on held-out rows (at most {TOLERANCE:g} is allowed); nothing was published.",
+            f"the ONNX graph differs from PyTorch by {worst:.3g} on held-out rows (at most {TOLERANCE:g} is allowed); nothing "
+            "was published.",
         )
     return worst / TOLERANCE

@@ -37,7 +37,8 @@ class OnnxModel:
 
     def labels(self, features: pd.DataFrame | npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Raw rows to the labels `[N]` that a client would get: int64 or strings."""
-        return self._run("label", features)
+        labels: npt.NDArray[Any] = self._run("label", features)
+        return labels
 
     def _run(self, output: str, features: pd.DataFrame | npt.NDArray[Any]) -> Any:
         arrays = feeds(self._fitted, features)

@@ -26,7 +26,8 @@ def build_cnn(spec: Cnn, input_shape: tuple[int, ...], output_size: int) -> nn.M
         most = min(height, width).bit_length() - 1
         raise UserError(
             FailureReason.RECIPE_INVALID,
-            f"model.cnn.channels has {blocks} blocks, each halving the image, and {height} x {width} pixels allow {most}; use fewer.",
+            f"model.cnn.channels has {blocks} blocks, each halving the image, and {height} x {width} pixels allow {most}; "
+            "use fewer.",
         )
     layers: list[nn.Module] = []
     for out in spec.channels:

@@ -58,7 +58,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the user's own module may use it
+    np.random.seed(seed)
     random.seed(seed)
 
 
@@ -85,7 +85,7 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """State of every generator that a module may draw from, as tensors and plain values."""
-    version, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - see seed_everything
+    version, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -100,6 +100,6 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     version, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((version, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    np.random.set_state((version, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
     python_version, internal, gauss_next = state["python"]
     random.setstate((python_version, tuple(internal), gauss_next))

@@ -99,7 +99,7 @@ class _Clock:
 
     tell: Callable[[Progress], None]
     started: float = field(default_factory=time.perf_counter)
-    told: float = 0.0
+    told: float = field(default_factory=time.perf_counter)
     steps: int = 0
     rows: int = 0
 
@@ -385,7 +385,7 @@ def _finish_epoch(run: _Run) -> None:
     run.history.append(record)
     if run.watch.stopping is None:
         return
-    if run.watch.is_best(run.history):
+    if run.watch.better(record, run.history[run.kept_epoch - 1] if run.kept_epoch else None):
         run.kept_epoch = run.epoch
         run.kept = {name: value.detach().cpu().clone() for name, value in run.module.state_dict().items()}
     run.stopped = run.epoch - run.kept_epoch >= run.watch.stopping.patience

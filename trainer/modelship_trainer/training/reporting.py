@@ -57,17 +57,22 @@ class ProgressLine:
 
     def __init__(self, write: Callable[[str], object] = sys.stdout.write, clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock = write, clock
-        self._phase, self._last, self._epoch = "", 0.0, -1
+        self._phase, self._last, self._waiting = "", 0.0, ""
 
     def __call__(self, progress: Progress) -> None:
-        """Write the line, if it is time for one."""
-        now = self._clock()
-        finished = progress.epoch is not None and progress.epoch == progress.epochs and progress.epoch != self._epoch
-        if progress.phase == self._phase and now - self._last < LINE_SECONDS and not finished:
+        """Write the line if it is time for one; the last one of a phase is always written."""
+        now, line = self._clock(), line_of(progress)
+        if progress.phase != self._phase and self._waiting:
+            self._print(self._waiting)
+        if progress.phase == self._phase and now - self._last < LINE_SECONDS:
+            self._waiting = line
             return
-        self._phase, self._last, self._epoch = progress.phase, now, progress.epoch or 0
+        self._phase, self._last, self._waiting = progress.phase, now, ""
+        self._print(line)
+
+    def _print(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more
-            self._write(line_of(progress) + "\n")
+            self._write(line + "\n")
             sys.stdout.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,19 +41,18 @@ class Watch:
         if spec.early_stopping.metric not in known:
             raise UserError(
                 FailureReason.RECIPE_INVALID,
-                f"training.earlyStopping.metric {spec.early_stopping.metric} is not measured; use one of val_loss, {listing(known)}.",
+                f"training.earlyStopping.metric {spec.early_stopping.metric} is not measured; use one of "
+                f"val_loss, {listing(known)}.",
             )
         return cls(spec.early_stopping, Metric(spec.early_stopping.metric.removeprefix("val_")))
 
-    def is_best(self, history: list[EpochRecord]) -> bool:
-        """Whether the last epoch is better than all before it by minDelta."""
+    def better(self, record: EpochRecord, best: EpochRecord | None) -> bool:
+        """Whether an epoch is better than the best one before it, by minDelta at least."""
         assert self.stopping is not None  # noqa: S101 - asked only then
+        if best is None:
+            return True
         sign = 1 if self.metric is not None and METRICS[self.metric].higher_is_better else -1
-        values = [sign * record[self.stopping.metric] for record in history]
-        best = values[0]
-        for value in values[1:-1]:
-            best = value if value > best + self.stopping.min_delta else best
-        return len(values) == 1 or values[-1] > best + self.stopping.min_delta
+        return sign * (record[self.stopping.metric] - best[self.stopping.metric]) > self.stopping.min_delta
 
 
 def predict(module: nn.Module, x: npt.NDArray[np.float32], device: torch.device) -> npt.NDArray[np.float32]:
@@ -70,7 +70,7 @@ def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
-def scores_of(outputs: npt.NDArray[np.float32], y: npt.NDArray[np.generic], target: Target) -> Scores:
+def scores_of(outputs: npt.NDArray[np.float32], y: npt.NDArray[Any], target: Target) -> Scores:
     """Outputs `[N, O]` and encoded targets `[N]` as what metrics measure, values in the target's own unit."""
     if target.classes is not None:
         return class_scores(y, probabilities(outputs), target.classes)
