@@ -33,7 +33,9 @@ def main(argv: Sequence[str], progress: OnProgress, should_stop: ShouldStop = la
         UserError, Interrupted: as `evaluate` does.
     """
     task = task_of(parse(argv))
-    for fold in range(task.method.k_fold.folds if task.method.k_fold else 0):
+    folds = task.method.k_fold.folds if task.method.k_fold else 0
+    for fold in range(folds):
+        print(f"fold {fold} of {folds}", flush=True)
         evaluate(task, fold, progress, should_stop)
     result = evaluate(task, None, progress, should_stop)
     assert isinstance(result, EvaluateResult)  # noqa: S101 - without a fold it is the score

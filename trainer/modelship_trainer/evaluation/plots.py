@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn import metrics as sk
 
 from modelship_trainer.evaluation.metrics import ClassScores, ValueScores
@@ -70,6 +70,9 @@ def training_curves(own: Sequence[Epoch], folds: Sequence[Sequence[Epoch]], *, w
         losses = [value for run in (own, *folds) for point in run for value in (point.loss, point.val_loss) if value]
         if losses and min(losses) > 0 and max(losses) > 50 * min(losses):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="epoch", ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper right")

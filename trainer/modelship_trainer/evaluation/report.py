@@ -85,7 +85,9 @@ def number(value: float | None) -> str:
         return "-"
     if value == 0 or 0.001 <= abs(value) < 10:
         return f"{value:.4f}"
-    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:#.4g}"
 
 
 def spread(value: float) -> str:
@@ -118,7 +120,7 @@ def _class_figures(scores: ClassScores) -> list[Figure]:
     if len(set(scores.truth.tolist())) > 1:
         caption = f"Positive class: {scores.classes[1]}." if len(scores.classes) == 2 else "Each class against the rest, test rows."
         found.append(Figure("ROC curve", caption, plots.roc_curves(scores)))
-    caption = "Test rows by stated probability; on the dashed line, it can be taken at its word."
+    caption = "How often test rows are right, by the probability that the model states."
     return [*found, Figure("Reliability", caption, plots.reliability(scores))]
 
 
