@@ -12,10 +12,10 @@ from typing import Annotated, Self
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from modelship_trainer.schema import Model, OneOf, Rule, canonical_json, digest_of
+from modelship_trainer.schema import Distinct, Model, OneOf, Rule, canonical_json, digest_of
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=512)]
+Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=512), Distinct()]
 SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 SourceUri = Annotated[
     str,
@@ -283,10 +283,12 @@ class Cnn(Model):
 class Custom(Model):
     """The user's own torch.nn.Module, importable in the training image."""
 
-    entrypoint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=253)] = Field(
-        description="module:function; called as function(input_shape, output_size, **args), returns a torch.nn.Module."
+    entrypoint: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=253)] = (
+        Field(description="module:function; called as function(input_shape, output_size, **args), returns a torch.nn.Module.")
     )
-    args: dict[str, JsonValue] | None = Field(None, description="Keyword arguments of the function.")
+    args: Annotated[dict[str, JsonValue], Field(max_length=64)] | None = Field(
+        None, description="Keyword arguments of the function."
+    )
 
 
 class ModelSpec(OneOf):

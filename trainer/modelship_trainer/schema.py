@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 class Rule(NamedTuple):
@@ -68,6 +71,33 @@ class OneOf(Model):
     def value(self) -> Any:
         """The variant that is set."""
         return next(value for name in type(self).model_fields if (value := getattr(self, name)) is not None)
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Marks a list in which nothing is named twice, there and in the CRD (list type set; with `keys`: map, by these fields)."""
+
+    keys: tuple[str, ...]
+
+    def __init__(self, *keys: str) -> None:
+        object.__setattr__(self, "keys", keys)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        kind = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(self.keys)}
+        return handler(schema) | (kind if self.keys else {"x-kubernetes-list-type": "set"})
+
+    def _check(self, values: Sequence[Any]) -> Sequence[Any]:
+        seen: set[object] = set()
+        for value in values:
+            name = tuple(getattr(value, key) for key in self.keys) if self.keys else value
+            if name in seen:
+                shown = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
+                raise PydanticCustomError("distinct", "{shown} is there twice", {"shown": shown})
+            seen.add(name)
+        return values
 
 
 def canonical_json(value: object) -> bytes:

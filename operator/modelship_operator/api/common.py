@@ -3,26 +3,65 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-from modelship_trainer.recipe import StoreUri
-from modelship_trainer.schema import Model, OneOf
+from modelship_trainer.schema import Model, OneOf, Rule
 
 GROUP = "modelship.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-ResourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52)]
-"""Name of one of our resources; children's names and label values are made of it, so it is shorter than Kubernetes allows."""
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+SERVICE_NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""A ModelDeployment's name is also its Service's (RFC 1035)."""
+NAME_LENGTH = 52
+"""Children's names and label values are made of it, so it is shorter than Kubernetes allows."""
+ResourceName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
+"""Name of one of our resources."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=20)]
+PvcUri = Annotated[str, StringConstraints(pattern=r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$", max_length=2048)]
+"""A folder of a claim in the resource's namespace. The trainer's own type allows file:/// too, for laptops."""
+
+
+def _whole_number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _quantity(pattern: str, minimum: int) -> WithJsonSchema:
+    """A Kubernetes quantity, written as text or as a whole number of at least `minimum`, as in a pod's resources."""
+    return WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": pattern, "maxLength": 20, "minimum": minimum})
+
+
+_POSITIVE = r"([1-9][0-9]*(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])"
+_CPU = rf"^({_POSITIVE}|[1-9][0-9]*m)$"
+_MEMORY = rf"^({_POSITIVE}(M|G|T|Mi|Gi|Ti)|[1-9][0-9]{{6,}})$"
+Cpu = Annotated[
+    str, StringConstraints(pattern=_CPU, max_length=20), BeforeValidator(_whole_number_as_text), _quantity(_CPU, minimum=1)
+]
+"""Cores: 2, "0.5" or 500m."""
+Memory = Annotated[
+    str,
+    StringConstraints(pattern=_MEMORY, max_length=20),
+    BeforeValidator(_whole_number_as_text),
+    _quantity(_MEMORY, minimum=10**6),
+]
+"""512Mi, 2Gi, or a number of bytes of at least seven digits: less would be a slip."""
 LabelKey = Annotated[str, StringConstraints(max_length=316)]
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Image = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=512)]
 Time = Annotated[str, StringConstraints(max_length=32), Field(json_schema_extra={"format": "date-time"})]
 Text = Annotated[str, StringConstraints(max_length=2048)]
+
+
+def raise_broken(rules: tuple[Rule, ...], broken: tuple[bool, ...]) -> None:
+    """Raise the message of the first rule that is broken: the offline mirror of what the API server evaluates."""
+    for rule, is_broken in zip(rules, broken, strict=True):
+        if is_broken:
+            raise PydanticCustomError("rule", "{message}", {"message": rule.message})
 
 
 class AcceleratorType(StrEnum):
@@ -70,19 +109,41 @@ class TaintEffect(StrEnum):
 class Toleration(Model):
     """A taint that the pods may ignore (as in a pod's spec.tolerations)."""
 
+    rules = (
+        Rule("has(self.key) || self.operator == 'Exists'", "a toleration without key needs operator Exists"),
+        Rule("!has(self.value) || self.operator == 'Equal'", "value needs operator Equal"),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds needs effect NoExecute",
+        ),
+    )
+
     key: LabelKey | None = Field(None, description="Key of the taint; all when left out, with operator Exists.")
     operator: TolerationOperator = Field(TolerationOperator.EQUAL, description="Exists or Equal.")
     value: LabelValue | None = Field(None, description="Value of the taint, with operator Equal.")
     effect: TaintEffect | None = Field(None, description="NoSchedule, PreferNoSchedule or NoExecute; all when left out.")
-    toleration_seconds: int | None = Field(None, ge=0, description="With NoExecute: how long the pod stays.")
+    toleration_seconds: int | None = Field(
+        None, ge=0, le=31_536_000, description="With effect NoExecute: seconds that the pod stays."
+    )
+
+    @model_validator(mode="after")
+    def _as_kubernetes_has_it(self) -> Self:
+        exists = self.operator is TolerationOperator.EXISTS
+        broken = (
+            self.key is None and not exists,
+            self.value is not None and exists,
+            self.toleration_seconds is not None and self.effect is not TaintEffect.NO_EXECUTE,
+        )
+        raise_broken(self.rules, broken)
+        return self
 
 
 class Placement(Model):
     """Accelerators, CPU and memory of each pod, and the nodes that it may run on."""
 
     accelerator: Accelerator | None = Field(None, description="Devices for each pod; none when left out: the CPU.")
-    cpu: Quantity = Field("1", description="CPU of each pod, requested and limited.")
-    memory: Quantity = Field("2Gi", description="Memory of each pod, requested and limited.")
+    cpu: Cpu = Field("1", description='Cores of each pod, requested and limited: 2, "0.5" or 500m.')
+    memory: Memory = Field("2Gi", description="Memory of each pod, requested and limited: 512Mi, 2Gi.")
     node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
         None, description="Labels that a node must have."
     )
@@ -102,20 +163,20 @@ class Compute(Placement):
     )
     image: Image | None = Field(
         None,
-        description="Image with your own code (model.custom), made FROM the trainer image; the operator's trainer image when left out.",
+        description="Image with your own code (model.custom), made FROM the trainer image, which is used when left out.",
     )
 
 
 class Output(Model):
     """Where artifacts, checkpoints and reports are kept."""
 
-    store: StoreUri = Field("pvc://models", description="pvc://claim or pvc://claim/path; the claim must exist in this namespace.")
+    store: PvcUri = Field("pvc://models", description="pvc://claim or pvc://claim/path; the claim must exist in this namespace.")
 
 
 class ArtifactReference(Model):
     """An artifact by place and content."""
 
-    uri: StoreUri = Field(description="Folder of the artifact.")
+    uri: PvcUri = Field(description="Folder of the artifact: pvc://claim/path, as status.artifact.uri of its training has it.")
     digest: Digest = Field(description="SHA-256 of its manifest.json, which names every file's.")
 
 
@@ -135,7 +196,7 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(Model):
-    """A condition as in Kubernetes' metav1.Condition. Ready is always there; at most one of Reconciling and Stalled is True (kstatus)."""
+    """A metav1.Condition after kstatus: Ready is always there; at most one of Reconciling and Stalled is True."""
 
     type: Annotated[str, StringConstraints(max_length=63)] = Field(description="Ready, Reconciling or Stalled.")
     status: ConditionStatus = Field(description="True, False or Unknown.")
@@ -156,14 +217,11 @@ Conditions = Annotated[
 class Status(Model):
     """What all three kinds' status has."""
 
-    observed_generation: int = Field(-1, description="metadata.generation that this status is about; -1: none yet.")
+    observed_generation: int = Field(-1, ge=-1, description="metadata.generation that this status is about; -1: none yet.")
     phase: Annotated[str, StringConstraints(max_length=32)] | None = Field(
         None, description="One word for people; derived from the conditions, never read by a controller."
     )
     conditions: Conditions = Field(default_factory=list, description="Ready, Reconciling and Stalled.")
-
-
-class Resource(Model):
-    """Metadata that offline validation needs; the rest of it is Kubernetes' own business."""
-
-    api_version: Literal["modelship.dev/v1alpha1"] = API_VERSION
+    digest_text: Annotated[str, StringConstraints(max_length=32)] | None = Field(
+        None, description="For kubectl get: the first digits of the artifact's digest."
+    )

@@ -5,17 +5,28 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelship_operator.api.common import Digest, Image, LabelKey, LabelValue, ModelReference, Placement, ResourceName, Status, Text
-from modelship_trainer.schema import Model, Rule
+from modelship_operator.api.common import (
+    Digest,
+    Image,
+    LabelKey,
+    LabelValue,
+    ModelReference,
+    Namespace,
+    Placement,
+    ResourceName,
+    Status,
+    Text,
+    raise_broken,
+)
+from modelship_trainer.schema import Distinct, Model, Rule
 from modelship_trainer.serving.options import Batching, Optimization
 
 
 class DeploymentGate(Model):
     """Evaluations that must have passed for the very digest that is to be served."""
 
-    evaluations: Annotated[list[ResourceName], Field(min_length=1, max_length=16)] = Field(
+    evaluations: Annotated[list[ResourceName], Field(min_length=1, max_length=16), Distinct()] = Field(
         description="Names of ModelEvaluations in this namespace; they need not exist yet."
     )
 
@@ -36,8 +47,7 @@ class RollingUpdate(Model):
 
     @model_validator(mode="after")
     def _can_move(self) -> Self:
-        if self.max_surge + self.max_unavailable == 0:
-            raise PydanticCustomError("rolling_update", "{message}", {"message": self.rules[0].message})
+        raise_broken(self.rules, (self.max_surge + self.max_unavailable == 0,))
         return self
 
 
@@ -52,8 +62,8 @@ class Peer(Model):
 
     rules = (Rule("has(self.namespaces) || has(self.podLabels)", "a peer needs namespaces or podLabels"),)
 
-    namespaces: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(min_length=1, max_length=64)] | None = (
-        Field(None, description="Names of namespaces; this one when left out.")
+    namespaces: Annotated[list[Namespace], Field(min_length=1, max_length=64), Distinct()] | None = Field(
+        None, description="Names of namespaces; this one when left out."
     )
     pod_labels: Annotated[dict[LabelKey, LabelValue], Field(min_length=1, max_length=16)] | None = Field(
         None, description="Labels that the pods must have; all pods when left out."
@@ -61,8 +71,7 @@ class Peer(Model):
 
     @model_validator(mode="after")
     def _says_who(self) -> Self:
-        if self.namespaces is None and self.pod_labels is None:
-            raise PydanticCustomError("peer", "{message}", {"message": self.rules[0].message})
+        raise_broken(self.rules, (self.namespaces is None and self.pod_labels is None,))
         return self
 
 
@@ -77,7 +86,7 @@ class Access(Model):
 
 
 class ModelDeploymentSpec(Model):
-    """What to serve, what must be proven of it, and how. Can change at any time; what is not proven leaves what is served as it is."""
+    """What to serve, what must be proven of it, and how. Can change at any time; what is not proven is not served."""
 
     model_ref: ModelReference = Field(description="The model: a training's result, or an artifact.")
     gate: DeploymentGate | None = Field(

@@ -6,13 +6,17 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelship_operator.api.common import Compute, Digest, ModelReference, ResourceName, Status, Text, Time
-from modelship_trainer.judgement import Gate, Method, Metric, MetricResult, Statistic
+from modelship_operator.api.common import Compute, Digest, ModelReference, ResourceName, Status, Text, Time, raise_broken
+from modelship_trainer.judgement import METRICS, Gate, Method, Metric, MetricResult, Statistic, metrics_of
 from modelship_trainer.protocol import Progress
-from modelship_trainer.recipe import SourceUri
-from modelship_trainer.schema import Model, Rule
+from modelship_trainer.recipe import Task
+from modelship_trainer.schema import Distinct, Model, Rule
+
+RemoteSource = Annotated[
+    str, StringConstraints(pattern=r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?|https://.+|sklearn://[a-z_]+)$", max_length=2048)
+]
+"""As `recipe.SourceUri`, without the laptop's file:///."""
 
 
 class BaselineReference(Model):
@@ -24,7 +28,19 @@ class BaselineReference(Model):
 class EvaluationData(Model):
     """Other data than the training's own test split."""
 
-    source: SourceUri = Field(description="As ModelTraining.spec.data.source; every row is a test row.")
+    source: RemoteSource = Field(description="As ModelTraining.spec.data.source; every row is a test row.")
+
+
+def _of_one_task() -> str:
+    """CEL: all metrics named in metrics and gates are of one task."""
+
+    def all_of(task: Task) -> str:
+        names = "[" + ", ".join(f"'{metric}'" for metric in metrics_of(task)) + "]"
+        measured = f"!has(self.metrics) || self.metrics.all(m, m in {names})"
+        judged = f"!has(self.gates) || self.gates.all(g, g.metric in {names})"
+        return f"({measured}) && ({judged})"
+
+    return " || ".join(f"({all_of(task)})" for task in Task)
 
 
 class ModelEvaluationSpec(Model):
@@ -32,7 +48,8 @@ class ModelEvaluationSpec(Model):
 
     rules = (
         Rule(
-            "!has(self.gates) || has(self.method.kFold) || self.gates.all(g, !(g.statistic in ['lowerBound', 'upperBound', 'worst']))",
+            "!has(self.gates) || has(self.method.kFold)"
+            " || self.gates.all(g, !(g.statistic in ['lowerBound', 'upperBound', 'worst']))",
             "gates with statistic lowerBound, upperBound or worst need method.kFold",
         ),
         Rule(
@@ -41,16 +58,20 @@ class ModelEvaluationSpec(Model):
         ),
         Rule(
             "!has(self.data) || !has(self.method.kFold)",
-            "data can only be set with method.holdout; folds are cut from the training's own data",
+            "data needs method.holdout: folds are cut from the training's own data",
+        ),
+        Rule(
+            _of_one_task(),
+            "metrics and gates must be of one task: " + "; ".join(f"{task}: {', '.join(metrics_of(task))}" for task in Task),
         ),
     )
 
     model_ref: ModelReference = Field(description="The model: a training's result, or an artifact.")
     method: Method = Field(description="holdout or kFold.")
-    metrics: Annotated[list[Metric], Field(min_length=1, max_length=9)] | None = Field(
+    metrics: Annotated[list[Metric], Field(min_length=1, max_length=len(Metric)), Distinct()] | None = Field(
         None, description="What to measure; all metrics of the task when left out."
     )
-    gates: Annotated[list[Gate], Field(max_length=32)] = Field(
+    gates: Annotated[list[Gate], Field(max_length=32), Distinct("metric", "statistic")] = Field(
         default_factory=list, description="What must hold for the verdict Passed; without gates a finished evaluation has passed."
     )
     baseline_ref: BaselineReference | None = Field(None, description="The evaluation that gates with maxRegression compare with.")
@@ -66,14 +87,14 @@ class ModelEvaluationSpec(Model):
     def _consistent(self) -> Self:
         folds = self.method.k_fold is not None
         spread = {Statistic.LOWER_BOUND, Statistic.UPPER_BOUND, Statistic.WORST}
+        named = [*(self.metrics or []), *(gate.metric for gate in self.gates)]
         broken = (
             not folds and any(gate.statistic in spread for gate in self.gates),
             self.baseline_ref is None and any(gate.max_regression is not None for gate in self.gates),
             self.data is not None and folds,
+            len({METRICS[metric].task for metric in named}) > 1,
         )
-        for rule, is_broken in zip(self.rules, broken, strict=True):
-            if is_broken:
-                raise PydanticCustomError("evaluation", "{message}", {"message": rule.message})
+        raise_broken(self.rules, broken)
         return self
 
 
@@ -114,10 +135,12 @@ class ModelEvaluationStatus(Status):
     verdict: Verdict | None = Field(None, description="Passed or Failed, once everything is measured.")
     method: Annotated[str, StringConstraints(max_length=32)] | None = Field(None, description="For kubectl get: holdout or 5-fold.")
     score: Annotated[str, StringConstraints(max_length=63)] | None = Field(None, description="For kubectl get: the first metric.")
-    results: Annotated[list[MetricResult], Field(max_length=9)] | None = Field(
+    results: Annotated[list[MetricResult], Field(max_length=len(Metric)), Distinct("metric")] | None = Field(
         None, description="Each metric: mean, std, folds, test."
     )
-    gates: Annotated[list[GateStatus], Field(max_length=32)] | None = Field(None, description="Each gate's outcome.")
+    gates: Annotated[list[GateStatus], Field(max_length=32), Distinct("metric", "statistic")] | None = Field(
+        None, description="Each gate's outcome."
+    )
     subject: Subject | None = Field(None, description="What the verdict is about.")
     rows: int | None = Field(None, ge=0, description="Test rows that the artifact was scored on.")
     report: Report | None = Field(None, description="The HTML report.")

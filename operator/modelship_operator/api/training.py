@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from modelship_operator.api.common import Compute, Digest, Output, Status, Text, Time
+from modelship_operator.api.common import Compute, Digest, Output, Status, Text, Time, raise_broken
 from modelship_trainer.protocol import Progress
 from modelship_trainer.recipe import Recipe
-from modelship_trainer.schema import Model
+from modelship_trainer.schema import Model, Rule
+
+_IN_THE_CLUSTER = (
+    Rule(
+        "!self.data.source.startsWith('file:')",
+        "data.source: a pod has no files of your machine; use pvc://claim/path, https://... or sklearn://name",
+    ),
+)
 
 MUTABLE = frozenset({"suspend", "ttlSecondsAfterFinished"})
 """Fields of a run's spec that may change after creation."""
@@ -17,6 +24,8 @@ MUTABLE = frozenset({"suspend", "ttlSecondsAfterFinished"})
 
 class ModelTrainingSpec(Recipe):
     """What to train, on what, and where. Cannot change once created, except suspend and ttlSecondsAfterFinished."""
+
+    rules = (*Recipe.rules, *_IN_THE_CLUSTER)
 
     compute: Compute = Field(default_factory=Compute, description="Where the pod runs: accelerators, CPU, memory, nodes, queue.")
     output: Output = Field(default_factory=Output, description="Where the artifact goes.")
@@ -30,6 +39,11 @@ class ModelTrainingSpec(Recipe):
     ttl_seconds_after_finished: int | None = Field(
         None, ge=0, le=31_536_000, description="Delete the Job this long after the end; the result stays in status."
     )
+
+    @model_validator(mode="after")
+    def _in_the_cluster(self) -> Self:
+        raise_broken(_IN_THE_CLUSTER, (self.data.source.startswith("file:"),))
+        return self
 
 
 class PublishedArtifact(Model):
