@@ -114,7 +114,7 @@ def predict(kubectl: Kubectl, example: str) -> None:
     """Ask the served model over HTTP and over gRPC, with rows of the real data."""
     deployment = next(item for item in kubectl.items() if item["kind"] == "ModelDeployment" and example_of(item) == example)
     name = deployment["metadata"]["name"]
-    rows = ROOT / "examples" / example / "rows.json"
+    (rows,) = (ROOT / "examples" / example).glob("rows.*")
     headline(f"Asking {name} at {deployment['status']['endpoint']['url']}: {rows.relative_to(ROOT)}")
     for extra in ([], ["--grpc"]):
         command = [
