@@ -15,7 +15,8 @@ from modelship_trainer.evaluation.metrics import measure
 from modelship_trainer.evaluation.records import FoldRecord
 from modelship_trainer.evaluation.run import evaluate
 from modelship_trainer.judgement import Metric, metrics_of, summarize
-from modelship_trainer.protocol import TERMINATION_LIMIT, EvaluateResult, FailureReason
+from modelship_trainer.lifecycle import write_termination_message
+from modelship_trainer.protocol import ENV_TERMINATION_LOG, TERMINATION_LIMIT, EvaluateResult, FailureReason
 from modelship_trainer.recipe import Recipe, Task
 
 pytestmark = pytest.mark.unit
@@ -157,14 +158,24 @@ def test_an_interrupted_fold_goes_on_from_its_checkpoint_to_the_same_numbers(cla
     assert not folder.checkpoints(2).exists()
 
 
-def test_the_message_of_twenty_folds_fits_into_a_termination_message(classifier, tmp_path):
-    result = run(classifier.task(tmp_path))
-    values = [-1.23456e-05 * (1 + fold / 7) for fold in range(20)]
-    results = [summarize(metric, values, -1.234567e-05) for metric in metrics_of(Task.CLASSIFICATION)]
+def test_the_message_of_twenty_folds_fits_into_a_termination_message(classifier, tmp_path, monkeypatch):
+    values = [-1.234567891e-05 * (1 + fold / 7) for fold in range(20)]
     message = EvaluateResult.model_validate(
-        result.model_dump() | {"results": results, "report": "pvc://" + "c" * 63 + "/evaluations/" + "u" * 36 + "/report.html"}
+        run(classifier.task(tmp_path)).model_dump()
+        | {"results": [summarize(metric, values, values[1]) for metric in metrics_of(Task.CLASSIFICATION)]}
+        | {"report": "pvc://" + "c" * 1018 + "/report.html", "rows": 10**12}
     )
-    assert len(message.model_dump_json(by_alias=True, exclude_none=True).encode()) < TERMINATION_LIMIT * 0.8
+    monkeypatch.setenv(ENV_TERMINATION_LOG, str(tmp_path / "log"))
+    write_termination_message(message)
+    written = (tmp_path / "log").read_bytes()
+    assert len(written) <= TERMINATION_LIMIT
+    assert EvaluateResult.model_validate_json(written) == message
+
+
+def test_a_store_whose_name_would_not_fit_is_refused(classifier, tmp_path):
+    reason, message = failure(classifier.task(tmp_path / ("long/" * 210)))
+    assert reason is FailureReason.RECIPE_INVALID
+    assert "at most 1024" in message
 
 
 # --- what cannot be measured --------------------------------------------------------------------------------------------------

@@ -14,13 +14,20 @@ from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import digest_of
 
 REPORT = "report.html"
+_MAX_URI = 1024
+"""The result names the report, and has to fit into a termination message beside the numbers of 20 folds."""
 
 
 class EvaluationFolder:
     """The folder that `EvaluateTask.store` names."""
 
     def __init__(self, uri: str) -> None:
+        """Raises UserError: RecipeInvalid, StoreUnavailable."""
         self.uri = uri.rstrip("/")
+        if len(self.uri) > _MAX_URI:
+            raise UserError(
+                FailureReason.RECIPE_INVALID, f"the store's URI has {len(self.uri)} characters, at most {_MAX_URI} are possible."
+            )
         self.path = local_path(self.uri)
 
     def fold_path(self, fold: int) -> Path:
