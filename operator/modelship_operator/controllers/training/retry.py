@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, failure_of, is_free
+from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, endings_of, failure_of, is_free
 from modelship_operator.controllers.common.outcome import parse_outcome
 from modelship_operator.controllers.common.pods import Ending, Finding, Json, time_of
 from modelship_operator.controllers.training.observed import Observed
@@ -39,13 +39,14 @@ class Collecting(NamedTuple):
 
 def outcome(seen: Observed, now: datetime) -> Succeeded | Failed | Collecting | None:
     """How the run ended; None while it goes on."""
-    for end in seen.endings:
-        if end.succeeded:
-            said = parse_outcome(end.text)
-            return Succeeded(said, end.finished_at) if isinstance(said, TrainResult) else Failed(_no_result(end), end.finished_at)
+    for end in endings_of(seen.all_pods):
+        if end.succeeded and isinstance(said := parse_outcome(end.text), TrainResult):
+            return Succeeded(said, end.finished_at)
     job = seen.job
     if job is None:
         return None
+    if silent := [end for end in seen.endings if end.succeeded]:
+        return Failed(_no_result(silent[0]), silent[0].finished_at)
     if complete := condition_of(job, "Complete"):
         return _once_seen(False, complete, _result_lost(seen), now)
     if failed := condition_of(job, "Failed"):
