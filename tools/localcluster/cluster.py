@@ -20,6 +20,7 @@ NAME = os.environ.get("MODELSHIP_CLUSTER", "modelship")
 KUBECONFIG = REPO / ".cache" / ("kubeconfig" if NAME == "modelship" else f"kubeconfig-{NAME}")
 _LOGS = REPO / ".cache" / "kind-logs"
 _CAP_SYS_RESOURCE = 24
+_PATIENCE = 90.0  # seconds that a busy machine's cluster gets to answer before it counts as dead
 
 
 def up(engine: Engine) -> None:
@@ -54,11 +55,15 @@ def down(engine: Engine, everything: bool) -> None:
         shutil.rmtree(cache_dir(), ignore_errors=True)
 
 
-def answers() -> bool:
-    """Whether the API server behind `.cache/kubeconfig` says that it is ready."""
-    command = ["kubectl", "--kubeconfig", str(KUBECONFIG), "get", "--raw", "/readyz", "--request-timeout=5s"]
-    command[0] = str(gotools.bin_dir() / "kubectl")
-    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+def answers(patience: float) -> bool:
+    """Whether the API server behind `.cache/kubeconfig` says within `patience` seconds that it is ready."""
+    command = [str(gotools.bin_dir() / "kubectl"), "--kubeconfig", str(KUBECONFIG), "get", "--raw", "/readyz"]
+    deadline = time.monotonic() + patience
+    while True:
+        done = subprocess.run([*command, "--request-timeout=10s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if done.returncode == 0 or time.monotonic() > deadline:
+            return done.returncode == 0
+        time.sleep(1)
 
 
 def configuration(cgroup_v2: bool, may_lower_oom_score: bool) -> str:
@@ -129,7 +134,7 @@ def _is_alive(engine: Engine) -> bool:
         write_kubeconfig(engine)
     except Failure:  # kind reads it from inside the node
         return False
-    return answers()
+    return answers(_PATIENCE)
 
 
 def _tell_if_older(engine: Engine) -> None:
