@@ -9,7 +9,9 @@ import pytest
 from evaluation_artifacts import RECIPES, build_artifact, seal
 from sklearn.datasets import load_wine
 
+from modelship_trainer.data.split import split
 from modelship_trainer.errors import Interrupted, UserError
+from modelship_trainer.evaluation import run as run_module
 from modelship_trainer.evaluation.folder import EvaluationFolder
 from modelship_trainer.evaluation.metrics import measure
 from modelship_trainer.evaluation.records import FoldRecord
@@ -118,6 +120,26 @@ def test_k_fold_retrains_scores_and_gathers(name, request, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["checkpoints", "folds", "holdout", "report.html", "report.sha256", "results.json"]
     assert os.listdir(tmp_path / "checkpoints") == []
     assert "Spread over folds" in (tmp_path / "report.html").read_text()
+
+
+def test_a_fold_fits_on_its_own_rows_and_never_on_test_rows(classifier, tmp_path, monkeypatch):
+    fitted_on, real = [], run_module.train_on
+
+    def watched(recipe, dataset, train, validation, **rest):
+        fitted_on.append(
+            (set(train.tolist()), set(validation.tolist()), set(split(dataset, recipe.data.split, Task.CLASSIFICATION).test))
+        )
+        return real(recipe, dataset, train, validation, **rest)
+
+    monkeypatch.setattr(run_module, "train_on", watched)
+    folds = [run(classifier.task(tmp_path, method=K_FOLD), fold) for fold in range(3)]
+    records = [FoldRecord.model_validate_json((tmp_path / f"folds/{fold.fold}.json").read_bytes()) for fold in folds]
+    for (train, validation, test), record in zip(fitted_on, records, strict=True):
+        assert not train & validation
+        assert not (train | validation) & test
+        assert len(train) + len(validation) + len(test) + record.rows == 178
+        assert (record.train_rows, record.validation_rows) == (len(train), len(validation))
+    assert not set.intersection(*(train | validation for train, validation, _ in fitted_on)), "each row is held out once"
 
 
 def test_folds_are_good_and_the_same_each_time(classifier, tmp_path):
