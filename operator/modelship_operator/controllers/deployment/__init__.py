@@ -1,0 +1,1 @@
+"""ModelDeployment: prove that an artifact passed, serve exactly its bytes."""

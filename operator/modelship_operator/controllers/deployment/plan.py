@@ -1,0 +1,112 @@
+"""From what is seen of a ModelDeployment to what should exist and what should be said: the whole decision, without I/O.
+
+    artifact known ─▶ gate passed for its digest ─▶ children ─▶ rolled out
+
+Whatever stands in the way leaves what is served as it is, all but the number of replicas.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from modelship_operator.controllers.common.conditions import Mark, State
+from modelship_operator.controllers.deployment import status
+from modelship_operator.controllers.deployment.gate import NO_GATE, WAITING, rule
+from modelship_operator.controllers.deployment.observed import Observed
+from modelship_operator.controllers.deployment.rollout import Rollout, observe_rollout
+from modelship_operator.controllers.evaluation.subject import artifact_of
+from modelship_operator.controllers.evaluation.verdict import FAILED
+from modelship_operator.controllers.framework import Json, Plan
+from modelship_operator.resources.served_model import children, is_current, scaled
+from modelship_operator.resources.serving import Serving
+from modelship_trainer.protocol import ArtifactRef
+
+RETRY_REFUSED_SECONDS = 60.0
+RETRY_NAME_SECONDS = 5.0
+
+
+def plan(seen: Observed, now: datetime) -> Plan:
+    """What should be."""
+    try:
+        spec = seen.spec
+    except ValidationError as error:
+        return _say(seen, status.Facts(status.invalid(error)), now)
+    rollout = observe_rollout(seen.deployment, seen.pods, seen.status.get("servedDigest"), now)
+    artifact = _artifact(seen)
+    if isinstance(artifact, State):
+        return _hold(seen, status.Facts(artifact, rollout, gate=WAITING if spec.gate else NO_GATE), now)
+    facts = status.Facts(status.UNKNOWN, rollout, gate=NO_GATE, target=artifact.digest)
+    if spec.gate:
+        ruling = rule(artifact.digest, seen.evaluations)
+        facts = facts._replace(gate=ruling.summary)
+        if not ruling.passed:
+            mark = Mark.STALLED if ruling.summary == FAILED else Mark.RECONCILING
+            return _hold(seen, facts._replace(state=State("Gated", mark, ruling.reason, ruling.message)), now)
+    return _serve(seen, children(seen.settings, Serving(seen.owner, spec, artifact)), facts, now)
+
+
+def _artifact(seen: Observed) -> ArtifactRef | State:
+    """What is to be served, or the state of waiting for it."""
+    reference = seen.spec.model_ref
+    if reference.artifact:
+        return ArtifactRef(uri=reference.artifact.uri, digest=reference.artifact.digest)
+    return artifact_of(reference.training or "", seen.training)
+
+
+def _hold(seen: Observed, facts: status.Facts, now: datetime) -> Plan:
+    """Not proven, or not there: nothing is started. What serves goes on, with as many replicas as are wanted."""
+    found = seen.deployment
+    wanted = seen.spec.replicas
+    scale = found is not None and found["spec"].get("replicas", 1) != wanted and seen.refusal is None
+    apply = (scaled(found, wanted),) if found is not None and scale else ()
+    return _say(seen, facts, now, apply)
+
+
+def _serve(seen: Observed, planned: tuple[Json, ...], facts: status.Facts, now: datetime) -> Plan:
+    if seen.name_taken:
+        message = f'Deployment "{seen.owner.name}" is there and not of this ModelDeployment; waiting until it is deleted.'
+        return _say(seen, facts._replace(state=_going("NameTaken", message)), now, requeue_after=RETRY_NAME_SECONDS)
+    if seen.refusal:
+        return _say(seen, facts._replace(state=_refused(seen)), now, requeue_after=RETRY_REFUSED_SECONDS)
+    if not is_current(seen.deployment, planned):
+        message = f"applying what serves {status.short(facts.target)}."
+        return _say(seen, facts._replace(state=_going("RollingOut", message)), now, planned)
+    return _say(seen, facts._replace(state=_rolled(seen, facts.rollout, facts.target)), now)
+
+
+def _rolled(seen: Observed, rollout: Rollout, target: str) -> State:
+    wanted, digest = seen.spec.replicas, status.short(target)
+    if rollout.done and wanted == 0:
+        return State("Serving", Mark.DONE, "ScaledToZero", "replicas is 0: nothing serves.")
+    if rollout.done:
+        return State("Serving", Mark.DONE, "Serving", f"{wanted} of {wanted} replicas serve {digest}.")
+    if rollout.trouble:
+        finding, final = rollout.trouble
+        return State("Stalled" if final else "RollingOut", Mark.STALLED if final else Mark.RECONCILING, *finding)
+    return _going("RollingOut", f"{rollout.updated} of {wanted} replicas serve {digest}.")
+
+
+def _going(reason: str, message: str) -> State:
+    return State("RollingOut", Mark.RECONCILING, reason, message)
+
+
+def _refused(seen: Observed) -> State:
+    """The API server refused a request: say so, and try again later. The next plan, without the refusal, is the trial."""
+    refusal = seen.refusal
+    assert refusal is not None  # noqa: S101 - the caller saw it
+    what = f'{refusal.target.kind} "{refusal.target.name}"'
+    if refusal.code == 409:
+        message = f"{what} exists and is not of this ModelDeployment; delete it or use another name."
+        return State("Stalled", Mark.STALLED, "NameTaken", message)
+    return State(
+        "Stalled", Mark.STALLED, "RequestRefused", f"{refusal.verb} of {what} was refused ({refusal.code}): {refusal.message}"
+    )
+
+
+def _say(
+    seen: Observed, facts: status.Facts, now: datetime, apply: tuple[Json, ...] = (), requeue_after: float | None = None
+) -> Plan:
+    said = status.status(seen, facts, now)
+    return Plan(apply=apply, status=said, events=status.events(seen, facts), requeue_after=requeue_after)

@@ -1,0 +1,72 @@
+"""The status: what is served, what should be, and why they differ."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from modelship_operator.controllers.common.conditions import Mark, State, conditions, find
+from modelship_operator.controllers.deployment.gate import short
+from modelship_operator.controllers.deployment.observed import Observed
+from modelship_operator.controllers.deployment.rollout import Rollout
+from modelship_operator.controllers.framework import Event, Json
+from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, selector
+
+__all__ = ["UNKNOWN", "Facts", "events", "invalid", "short", "status"]
+
+UNKNOWN = State("Waiting", Mark.RECONCILING, "Unknown", "not looked at yet.")
+NOTHING = Rollout(0, 0, 0, None, False, None)
+
+
+class Facts(NamedTuple):
+    """What the status is made of besides the resource."""
+
+    state: State
+    rollout: Rollout = NOTHING
+    gate: str | None = None
+    target: str = ""
+    """Digest that the spec asks for; empty while it is not known."""
+
+
+def status(seen: Observed, facts: Facts, now: datetime) -> Json:
+    """The whole status."""
+    rollout, replicas = facts.rollout, seen.resource["spec"].get("replicas", 1)
+    optional = {"servedDigest": rollout.served_digest, "targetDigest": facts.target, "gate": facts.gate}
+    return {
+        "observedGeneration": seen.generation,
+        "phase": facts.state.phase,
+        "ready": f"{rollout.ready}/{replicas}",
+        "replicas": rollout.replicas,
+        "readyReplicas": rollout.ready,
+        "selector": ",".join(f"{key}={value}" for key, value in selector(seen.owner).items()),
+        **{key: value for key, value in optional.items() if value},
+        "endpoint": endpoint(seen),
+        "conditions": conditions(facts.state, seen.status.get("conditions", []), generation=seen.generation, now=now),
+    }
+
+
+def endpoint(seen: Observed) -> Json:
+    """How to reach the model from inside the cluster."""
+    host = f"{seen.owner.name}.{seen.owner.namespace}.svc"
+    return {"url": f"http://{host}:{HTTP_PORT}", "grpc": f"{host}:{GRPC_PORT}", "model": seen.owner.name}
+
+
+def invalid(error: ValidationError) -> State:
+    """The state of a resource whose spec this version does not understand."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return State("Stalled", Mark.STALLED, "SpecInvalid", f"spec.{where}: {first['msg']}.")
+
+
+def events(seen: Observed, facts: Facts) -> tuple[Event, ...]:
+    """One for each change for the better or the worse that a person should notice; none while nothing turns."""
+    state, before = facts.state, find(seen.status.get("conditions", []), "Ready")
+    if before and before["reason"] == state.reason:
+        return ()
+    if state.mark is Mark.STALLED:
+        return (Event("Warning", state.reason, state.message[:1024], "Serve"),)
+    if state.mark is Mark.DONE and (before is None or before["status"] != "True"):
+        return (Event("Normal", state.reason, state.message, "Serve"),)
+    return ()

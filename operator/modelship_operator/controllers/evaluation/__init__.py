@@ -1,0 +1,1 @@
+"""ModelEvaluation: measure an artifact in Jobs, judge the numbers, keep the verdict."""

@@ -1,0 +1,230 @@
+"""The Deployment that serves an artifact: a step that proves the bytes, Triton on loopback, a front that is its only door.
+
+`docs/serving.md` says why each part is as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelship_operator.api.deployment import ModelDeploymentSpec
+from modelship_operator.resources.common import (
+    KIND_LABEL,
+    NAME_LABEL,
+    Json,
+    Owner,
+    container_security,
+    labels,
+    metadata,
+    pod_security,
+)
+from modelship_operator.resources.pod import claim_of, placement, resources
+from modelship_operator.resources.settings import PodSettings
+from modelship_trainer.protocol import ENV_PVC_ROOT, PVC_ROOT, ArtifactRef
+from modelship_trainer.schema import canonical_json
+from modelship_trainer.serving.options import Device
+
+REPOSITORY, TRITON, FRONT = "model-repository", "triton", "front"
+"""Names of the containers."""
+DIGEST_ANNOTATION = "modelship.dev/artifact-digest"
+"""On the pod template, so that another artifact is another rollout, and each pod says what it serves."""
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+_TRITON_HTTP, _TRITON_GRPC, _TRITON_METRICS = 18000, 18001, 18002
+_MODELS = "/models"
+_DRAIN_SECONDS, _TRITON_EXIT_SECONDS, _SLACK_SECONDS = 5, 20, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is served, and how."""
+
+    owner: Owner
+    spec: ModelDeploymentSpec
+    artifact: ArtifactRef
+
+    @property
+    def model(self) -> str:
+        """The model's name in URLs: that of the ModelDeployment."""
+        return self.owner.name
+
+
+def selector(owner: Owner) -> dict[str, str]:
+    """Labels that its pods, and no others, carry."""
+    return {KIND_LABEL: owner.kind, NAME_LABEL: owner.name}
+
+
+def deployment(settings: PodSettings, serving: Serving) -> Json:
+    """The whole Deployment."""
+    spec = serving.spec
+    rolling = spec.strategy.rolling_update
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(serving.owner, serving.owner.name),
+        "spec": {
+            "replicas": spec.replicas,
+            "revisionHistoryLimit": 2,
+            "progressDeadlineSeconds": spec.progress_deadline_seconds,
+            "selector": {"matchLabels": selector(serving.owner)},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": rolling.max_surge, "maxUnavailable": rolling.max_unavailable},
+            },
+            "template": pod_template(settings, serving),
+        },
+    }
+
+
+def pod_template(settings: PodSettings, serving: Serving) -> Json:
+    """The pod, of which every container passes the restricted Pod Security Standard."""
+    timeout = serving.spec.access.timeout_seconds
+    return {
+        "metadata": {"labels": labels(serving.owner), "annotations": {DIGEST_ANNOTATION: serving.artifact.digest}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": _DRAIN_SECONDS + timeout + _TRITON_EXIT_SECONDS + _SLACK_SECONDS,
+            "securityContext": pod_security(),
+            "initContainers": [_repository(settings, serving), _triton(settings, serving)],
+            "containers": [_front(settings, serving)],
+            "volumes": _volumes(serving),
+            **placement(settings, serving.spec.compute),
+        },
+    }
+
+
+def device(serving: Serving) -> Device:
+    """Where the model runs."""
+    return Device.GPU if serving.spec.compute.accelerator else Device.CPU
+
+
+# --- containers ---------------------------------------------------------------------------------------------------------------
+
+
+def _repository(settings: PodSettings, serving: Serving) -> Json:
+    """The init step: fetches, verifies every byte, writes config.pbtxt. It fails closed: nothing after it starts."""
+    claim = claim_of(serving.artifact.uri)
+    store = [{"name": "store", "mountPath": f"{PVC_ROOT}/{claim}", "readOnly": True}] if claim else []
+    return {
+        "name": REPOSITORY,
+        "image": settings.operator_image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": ["python3", "-m", "modelship_trainer.serving.repository"],
+        "args": [
+            f"--artifact={serving.artifact.uri}",
+            f"--digest={serving.artifact.digest}",
+            f"--model-name={serving.model}",
+            f"--output={_MODELS}",
+            f"--device={device(serving).value}",
+        ],
+        "env": [
+            {"name": ENV_PVC_ROOT, "value": PVC_ROOT},
+            {"name": "MODELSHIP_BATCHING", "value": canonical_json(serving.spec.batching.to_json()).decode()},
+            {"name": "MODELSHIP_OPTIMIZATION", "value": canonical_json(serving.spec.optimization.to_json()).decode()},
+        ],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": container_security(),
+        "volumeMounts": [*store, {"name": "models", "mountPath": _MODELS}],
+    }
+
+
+def _triton(settings: PodSettings, serving: Serving) -> Json:
+    """A sidecar (restartPolicy Always): up before the front, down after it has drained."""
+    return {
+        "name": TRITON,
+        "restartPolicy": "Always",
+        "image": serving.spec.runtime.image or settings.triton_image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": ["tritonserver"],
+        "args": _triton_arguments(serving),
+        "env": [
+            {"name": "ORT_DISABLE_TELEMETRY", "value": "1"},
+            {"name": "OMP_NUM_THREADS", "value": str(serving.spec.optimization.threads)},
+        ],
+        "resources": resources(serving.spec.compute),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": container_security(),
+        "startupProbe": _inference_probe(serving, period=1, failures=300),
+        "readinessProbe": _inference_probe(serving, period=5, failures=2),
+        "livenessProbe": _inference_probe(serving, period=10, failures=3),
+        "volumeMounts": [
+            {"name": "models", "mountPath": _MODELS, "readOnly": True},
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount in the pod
+            {"name": "triton-tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount in the pod
+        ],
+    }
+
+
+def _triton_arguments(serving: Serving) -> list[str]:
+    return [
+        f"--model-repository={_MODELS}",
+        "--model-control-mode=none",
+        "--disable-auto-complete-config",
+        "--strict-readiness=true",
+        "--exit-on-error=true",
+        f"--exit-timeout-secs={_TRITON_EXIT_SECONDS}",
+        "--http-address=127.0.0.1",
+        f"--http-port={_TRITON_HTTP}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={_TRITON_GRPC}",
+        "--metrics-address=127.0.0.1",
+        f"--metrics-port={_TRITON_METRICS}",
+        f"--allow-gpu-metrics={'true' if device(serving) is Device.GPU else 'false'}",
+        "--log-format=ISO8601",
+    ]
+
+
+def _inference_probe(serving: Serving, *, period: int, failures: int) -> Json:
+    """One real inference: a crashed backend process leaves the model READY while it answers 500.
+
+    By exec, as kubelet does not reach the pod's loopback; curl is in both Triton images; no shell.
+    """
+    url = f"http://127.0.0.1:{_TRITON_HTTP}/v2/models/{serving.model}/infer"
+    command = [
+        *("curl", "--silent", "--show-error", "--fail", "--max-time", "5", "--output", "/dev/null"),
+        *("--header", "Content-Type: application/json", "--data-binary", f"@{_MODELS}/{serving.model}/sample.json", url),
+    ]
+    return {"exec": {"command": command}, "periodSeconds": period, "timeoutSeconds": 6, "failureThreshold": failures}
+
+
+def _front(settings: PodSettings, serving: Serving) -> Json:
+    """nginx: inference, metadata and health pass, nothing else; its image's stop signal finishes accepted requests."""
+    access = serving.spec.access
+    ready = {"path": f"/v2/models/{serving.model}/ready", "port": "http"}
+    return {
+        "name": FRONT,
+        "image": settings.front_image,
+        "imagePullPolicy": settings.pull_policy,
+        "env": [
+            {"name": "FRONT_MAX_BODY", "value": f"{access.max_body_mebibytes}m"},
+            {"name": "FRONT_TIMEOUT", "value": f"{access.timeout_seconds}s"},
+            {"name": "FRONT_DRAIN_SECONDS", "value": str(_DRAIN_SECONDS)},
+        ],
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT},
+            {"name": "grpc", "containerPort": GRPC_PORT},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
+        "lifecycle": {"preStop": {"exec": {"command": ["front", "drain"]}}},
+        "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
+        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "metrics"}, "periodSeconds": 10, "timeoutSeconds": 2},
+        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": container_security(),
+        "volumeMounts": [{"name": "front-tmp", "mountPath": "/tmp"}],  # noqa: S108 - a mount in the pod
+    }
+
+
+def _volumes(serving: Serving) -> list[Json]:
+    claim = claim_of(serving.artifact.uri)
+    store = [{"name": "store", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}] if claim else []
+    return [
+        *store,
+        {"name": "models", "emptyDir": {}},
+        # 1 MiB an instance, more for large tensors; it counts as memory.
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
+        {"name": "triton-tmp", "emptyDir": {"sizeLimit": "256Mi"}},
+        # Request bodies over 1 MiB are buffered here.
+        {"name": "front-tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+    ]
