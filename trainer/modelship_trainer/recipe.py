@@ -7,7 +7,7 @@ description here reaches `kubectl explain`. A recipe says nothing of where it ru
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -449,7 +449,7 @@ class Training(Model):
 class Recipe(Model):
     """All that decides which model comes out: data, architecture, training."""
 
-    rules = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!self.data.split.stratify || self.training.task == 'classification'",
             "data.split.stratify needs training.task classification",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -25,7 +25,7 @@ MUTABLE = frozenset({"suspend", "ttlSecondsAfterFinished"})
 class ModelTrainingSpec(Recipe):
     """What to train, on what, and where. Cannot change once created, except suspend and ttlSecondsAfterFinished."""
 
-    rules = (*Recipe.rules, *_IN_THE_CLUSTER)
+    rules: ClassVar[tuple[Rule, ...]] = (*Recipe.rules, *_IN_THE_CLUSTER)
 
     compute: Compute = Field(default_factory=Compute, description="Where the pod runs: accelerators, CPU, memory, nodes, queue.")
     output: Output = Field(default_factory=Output, description="Where the artifact goes.")
