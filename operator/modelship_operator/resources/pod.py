@@ -124,7 +124,7 @@ def _shared_memory(accelerated: bool) -> list[Json]:
 def placement(settings: PodSettings, compute: Placement) -> Json:
     """The part of a pod spec that says where it may run; what is not asked for is left out."""
     placement: Json = {
-        "nodeSelector": compute.node_selector,
+        "nodeSelector": dict(compute.node_selector or {}),
         "tolerations": [toleration.to_json() for toleration in compute.tolerations or []],
         "priorityClassName": compute.priority_class_name,
         "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],

@@ -29,3 +29,8 @@ def last_line(text: str | None) -> str:
 def shorten(text: str, limit: int = LINE_LIMIT) -> str:
     """`text` with at most `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def short_digest(digest: str) -> str:
+    """`sha256:9f31…`, for a column."""
+    return f"{digest[:11]}…"

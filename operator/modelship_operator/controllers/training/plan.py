@@ -106,10 +106,6 @@ def _refused(seen: Observed, now: datetime) -> Plan:
     """The API server refused a request: say so, and try again later. The next plan, without the refusal, is the trial."""
     refusal = seen.refusal
     assert refusal is not None  # noqa: S101 - the caller saw it
-    if refusal.code == 422 and seen.job is not None:
-        message = "the Job cannot be changed in place; it is replaced, and the run goes on from its checkpoint."
-        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, "JobReplaced", message), now)
-        return Plan(delete=(seen.job_key,), status=said)
     if refusal.code == 409:
         reason = "NameTaken"
         message = (

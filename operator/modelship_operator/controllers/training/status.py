@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from modelship_operator.controllers.common.conditions import Mark, State, conditions, timestamp
+from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.framework import Json
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.controllers.training.retry import Failed, Succeeded, attempts
@@ -37,6 +38,7 @@ def succeeded(seen: Observed, end: Succeeded, now: datetime) -> Json:
         **{key: value for key, value in base.items() if key != "eta"},
         **_progress(_final_progress(seen, end)),
         "artifact": {**result.artifact.to_json(), "sizeBytes": result.size_bytes},
+        "digestText": short_digest(result.artifact.digest),
         "recipeDigest": result.recipe_digest,
         "dataDigest": result.data_digest,
         "metrics": result.metrics,

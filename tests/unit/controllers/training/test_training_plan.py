@@ -46,6 +46,7 @@ STARTED: dict[str, Any] = {**JOB, "startTime": at(-600)}
 FINISHED_TEXT = f"published {DIGEST} in 61 s, 30 epochs."
 RESULT_FACTS: dict[str, Any] = {
     "artifact": {"uri": RESULT.artifact.uri, "digest": DIGEST, "sizeBytes": 4096},
+    "digestText": "sha256:9f9f…",
     "dataDigest": DATA_DIGEST,
     "metrics": RESULT.metrics,
     "parameters": 4321,
@@ -95,7 +96,6 @@ NAN = "loss is nan at step 412 (epoch 3); lower optimizer.sgd.learningRate or cl
 UNSCHEDULABLE = "0/3 nodes fit: 3 Insufficient nvidia.com/gpu; waiting since 14:55."
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/3 nodes are available."
 REFUSED = Failure(KEY, "apply", 403, "exceeded quota: jobs")
-IMMUTABLE = Failure(KEY, "apply", 422, "spec.template: field is immutable")
 EXISTS = Failure(KEY, "apply", 409, "conflict")
 
 ROWS: dict[str, Row] = {
@@ -399,19 +399,6 @@ ROWS: dict[str, Row] = {
                 "Waiting", "Reconciling", "RequestRefused", 'apply of Job "churn-train" was refused (403): exceeded quota: jobs'
             ),
             requeue_after=60,
-        ),
-    ),
-    "a Job that an upgrade made different is replaced": Row(
-        seen(has=job(suspend=True, startTime=None), refusal=IMMUTABLE),
-        Plan(
-            delete=(KEY,),
-            status=says(
-                "Waiting",
-                "Reconciling",
-                "JobReplaced",
-                "the Job cannot be changed in place; it is replaced, and the run goes on from its checkpoint.",
-                **JOB,
-            ),
         ),
     ),
     # --- after the end
