@@ -14,22 +14,26 @@ include tools/cluster.mk
 help: ## List the targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
-demo: venv cluster images install ## Cluster, images, operator, then examples/tabular and examples/image end to end.
+demo: venv install ## Cluster, images, operator, then examples/tabular and examples/image end to end.
 	$(BIN)/python tools/demo.py --namespace $(NAMESPACE)
 
 test: lint test-fast e2e ## All tiers: lint, unit, integration, end to end on kind.
 
-test-fast: venv ## Unit and integration tests: no cluster needed.
+test-fast: venv test-packages ## Unit and integration tests: no cluster needed.
 	$(BIN)/python -m pytest -m "unit or integration" $(PYTEST_ARGS)
 
 unit: venv ## Unit tests: only Python needed.
 	$(BIN)/python -m pytest -m unit $(PYTEST_ARGS)
 
-integration: venv ## Integration tests: kube-apiserver and etcd, Triton and nginx, on loopback.
+integration: venv test-packages ## Integration tests: kube-apiserver and etcd, Triton and nginx, on loopback.
 	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)
 
-e2e: venv cluster images install ## End-to-end tests on the kind cluster.
+e2e: venv install ## End-to-end tests on the kind cluster.
 	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
+
+.PHONY: test-packages
+test-packages:
+	tools/install-debian-packages test
 
 venv: $(VENV)/.installed ## The development environment, in .venv.
 
@@ -61,7 +65,7 @@ lint: venv ## ruff, mypy strict, import contracts, shellcheck, helm lint.
 	$(BIN)/shellcheck $$(git ls-files | xargs -r grep -lE '^#!.*\b(ba)?sh$$')
 	"$$(tools/bin-path helm)/helm" lint --quiet --strict charts/modelship
 
-install: venv cluster images ## Install or upgrade the operator in the cluster with Helm.
+install: images ## Install or upgrade the operator in the cluster with Helm.
 	tools/install
 
 uninstall: ## Remove the operator; custom resources and their definitions stay.
@@ -71,5 +75,6 @@ bench: venv ## Measure: control plane against a bare client, trainer against a p
 	$(BIN)/python benchmarks/control_plane.py
 	$(BIN)/python benchmarks/trainer_throughput.py
 
+clean: ALL = 1
 clean: cluster-clean ## Remove the cluster, the images, the caches and .venv.
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
