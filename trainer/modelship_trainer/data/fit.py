@@ -292,7 +292,7 @@ def _center_and_scale(x: Array, method: NormalizeMethod) -> tuple[Array, Array]:
             return standard.mean_, standard.scale_
         case NormalizeMethod.MIN_MAX:
             low_high = MinMaxScaler().fit(x)
-            return low_high.data_min_, 1 / low_high.scale_
+            return low_high.data_min_, np.where(low_high.data_range_ == 0, 1, low_high.data_range_)
         case NormalizeMethod.ROBUST:
             robust = RobustScaler().fit(x)
             return robust.center_, robust.scale_

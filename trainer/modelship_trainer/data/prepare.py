@@ -42,6 +42,7 @@ def prepare(recipe: Recipe, dataset: Dataset, train: Rows, validation: Rows) -> 
     """
     fitted, kept = fit(recipe.data.preprocessing, dataset, train)
     target = fit_target(dataset, kept, recipe.training.task)
+    learned = encode(dataset, kept, fitted, target)
     checked = encode(dataset, validation, fitted, target)
     if len(validation) and not len(checked.x):
         raise UserError(
@@ -49,7 +50,7 @@ def prepare(recipe: Recipe, dataset: Dataset, train: Rows, validation: Rows) -> 
             f"dropMissing leaves no validation row of {dataset.source}; impute instead, or leave out columns that are mostly "
             "missing.",
         )
-    return Prepared(encode(dataset, kept, fitted, target), checked, fitted, target)
+    return Prepared(learned, checked, fitted, target)
 
 
 def encode(dataset: Dataset, rows: Rows, fitted: Fitted, target: Target) -> Examples:

@@ -141,7 +141,7 @@ def _finite(column: Column, values: Values, source: str) -> Floats:
             f"column {quote(column.name)} of {source} is text, such as {quote(example)}; encode it with oneHot, ordinal or "
             "tokenize, cast it to number, or leave it out of data.features.",
         )
-    block: Floats = values.reshape(len(values), -1)
+    block: Floats = values if values.ndim == 2 else values[:, np.newaxis]
     bad = int((~np.isfinite(block)).any(axis=1).sum())
     if bad:
         raise UserError(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import ssl
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from modelship_trainer.artifact.manifest import sha256_of_file
@@ -92,7 +94,7 @@ def _download(uri: str, work: Path) -> Path:
 
     name = os.path.basename(unquote(urlsplit(uri).path)) or "data"
     target = work / name
-    files = fsspec.filesystem("https", client_kwargs={"headers": _headers(), "trust_env": True}, skip_instance_cache=True)
+    files = fsspec.filesystem("https", get_client=_session, skip_instance_cache=True)
     try:
         files.get_file(uri, str(target))
     except FileNotFoundError as error:
@@ -100,6 +102,14 @@ def _download(uri: str, work: Path) -> Path:
     except Exception as error:  # aiohttp has some twenty exceptions; the status tells them apart
         raise _download_error(uri, error) from error
     return target
+
+
+async def _session(**options: Any) -> Any:
+    """An aiohttp session that trusts what OpenSSL's environment says now (SSL_CERT_FILE), and uses the environment's proxies."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+    return aiohttp.ClientSession(connector=connector, headers=_headers(), trust_env=True, **options)
 
 
 def _download_error(uri: str, error: Exception) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,29 @@ def _read(path: Path, format_: Format, columns: list[str]) -> pd.DataFrame:
         case Format.PARQUET:
             return pd.read_parquet(path, columns=columns)[columns]
         case Format.CSV:
-            return pd.read_csv(path, usecols=columns, low_memory=False)[columns]
+            return pd.read_csv(path, low_memory=False)[columns]  # usecols would hide rows with too many fields
         case _:
             return _read_json(path)[columns]
 
 
 def _read_json(path: Path) -> pd.DataFrame:
-    # dtype and dates as written: "007" is text, not seven.
-    return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+    """Values as written: pandas' own reader takes "007" for seven and some names for dates."""
+    records = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                records.append(_json_object(line, number))
+    return pd.DataFrame.from_records(records)
+
+
+def _json_object(line: str, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"line {number} is not an object")
+    return record
 
 
 def _unreadable(where: str, format_: Format, error: Exception) -> UserError:

@@ -33,6 +33,14 @@ def export(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
     Raises:
         UserError: ExportMismatch where the module cannot be expressed in ONNX.
     """
+    try:
+        return _assemble(module, fitted, target)
+    except Exception as error:  # the exporter's and the checker's errors have no common base
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(FailureReason.EXPORT_MISMATCH, f"the model cannot be exported to ONNX: {line}") from error
+
+
+def _assemble(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
     model = compose.merge_models(
         preprocessing_graph(fitted), _module_graph(module, fitted.input_shape()), io_map=[(FEATURES, FEATURES)]
     )
@@ -49,22 +57,18 @@ def _module_graph(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto
     """`features` `[rows, *input_shape]` to `outputs` `[rows, O]`, stripped of all that names this machine."""
     example = torch.zeros(2, *input_shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module.eval(),
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[FEATURES],
-                output_names=[OUTPUTS],
-                dynamic_shapes=({0: torch.export.Dim("rows")},),
-                verbose=False,
-            )
-    except Exception as error:  # the exporter's errors have no common base
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(FailureReason.EXPORT_MISMATCH, f"the model cannot be exported to ONNX: {line}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[FEATURES],
+            output_names=[OUTPUTS],
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            verbose=False,
+        )
     assert program is not None  # noqa: S101 - always, with dynamo
     model: ModelProto = program.model_proto
     model = compose.add_prefix(model, "model/", rename_inputs=False, rename_outputs=False)

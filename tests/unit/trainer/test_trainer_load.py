@@ -1,0 +1,557 @@
+"""Loading: every way in which a source can be wrong, and what comes out when it is right."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from modelship_trainer.data.dataset import Dataset, Kind
+from modelship_trainer.data.load import load
+from modelship_trainer.data.prepare import prepare
+from modelship_trainer.data.split import split
+from modelship_trainer.errors import UserError
+from modelship_trainer.export.onnx import signature
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import Data, Recipe, Task
+
+pytestmark = pytest.mark.unit
+
+CHURN = pd.DataFrame(
+    {
+        "age": [34, 51, None, 28, 45, 39, 62, 23, 31, 58],
+        "income": [52e3, 61e3, 48e3, 39e3, 75e3, 66e3, 58e3, 31e3, 44e3, 70e3],
+        "plan": ["gold", "basic", None, "basic", "gold", "gold", "basic", "basic", "silver", "gold"],
+        "region": list("nsnsnsnsns"),
+        "churned": [0, 1, 0, 1, 0, 0, 1, 1, 0, 0],
+    }
+)
+
+
+@pytest.fixture
+def claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The mounted claim `datasets`."""
+    monkeypatch.setenv("MODELSHIP_PVC_ROOT", str(tmp_path))
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    return folder
+
+
+def data(source: str = "pvc://datasets/churn.csv", **fields: Any) -> Data:
+    return Data.model_validate({"source": source, "target": "churned"} | fields)
+
+
+def load_classes(spec: Data) -> Dataset:
+    return load(spec, task=Task.CLASSIFICATION)
+
+
+# --- bad input first ----------------------------------------------------------------------------------------------------------
+
+
+def write(name: str, content: str | bytes | pd.DataFrame) -> Callable[[Path], None]:
+    def put(claim: Path) -> None:
+        path = claim / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pd.DataFrame):
+            content.to_parquet(path) if name.endswith("parquet") else content.to_csv(path, index=False)
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return put
+
+
+def write_npz(**arrays: Any) -> Callable[[Path], None]:
+    return lambda claim: np.savez(claim / "a.npz", **arrays)
+
+
+def nothing(claim: Path) -> None:
+    """No file."""
+
+
+csv = write("churn.csv", CHURN)
+BAD = {
+    "wrong column": (
+        write("churn.parquet", CHURN),
+        data("pvc://datasets/churn.parquet", features=["age", "incme"]),
+        FailureReason.DATA_INVALID,
+        'column "incme" is not in pvc://datasets/churn.parquet; columns: age, income, plan, region, churned.',
+    ),
+    "wrong target": (
+        csv,
+        data(target="churn"),
+        FailureReason.DATA_INVALID,
+        'column "churn" is not in pvc://datasets/churn.csv; columns: age, income, plan, region, churned.',
+    ),
+    "no target": (
+        csv,
+        data(target=None),
+        FailureReason.RECIPE_INVALID,
+        "data.target is not set: name the column to predict; columns of pvc://datasets/churn.csv: age, income, plan, "
+        "region, churned.",
+    ),
+    "target as feature": (
+        csv,
+        data(features=["age", "churned"]),
+        FailureReason.RECIPE_INVALID,
+        'data.features lists the target "churned"; leave it out.',
+    ),
+    "missing dataset": (
+        csv,
+        data("pvc://datasets/churm.csv"),
+        FailureReason.DATA_NOT_FOUND,
+        "pvc://datasets/churm.csv does not exist; beside it: churn.csv.",
+    ),
+    "empty claim": (
+        nothing,
+        data(),
+        FailureReason.DATA_NOT_FOUND,
+        "pvc://datasets/churn.csv does not exist: its folder is empty.",
+    ),
+    "missing folder": (
+        csv,
+        data("pvc://datasets/2024/churn.csv"),
+        FailureReason.DATA_NOT_FOUND,
+        "pvc://datasets/2024/churn.csv does not exist: there is no folder 2024.",
+    ),
+    "claim not mounted": (
+        nothing,
+        data("pvc://other/churn.csv"),
+        FailureReason.STORE_UNAVAILABLE,
+        "claim other of .* is not mounted at .*",
+    ),
+    "escape": (csv, data("pvc://datasets/../etc/churn.csv"), FailureReason.RECIPE_INVALID, ".* must not contain '..'."),
+    "encoded escape": (csv, data("pvc://datasets/%2e%2e/churn.csv"), FailureReason.RECIPE_INVALID, ".* must not contain '..'."),
+    "link out of the claim": (
+        lambda claim: (claim / "churn.csv").symlink_to("/etc/hostname"),
+        data(),
+        FailureReason.RECIPE_INVALID,
+        "pvc://datasets/churn.csv is a link out of its claim.",
+    ),
+    "unknown bundled": (
+        nothing,
+        data("sklearn://digit"),
+        FailureReason.DATA_NOT_FOUND,
+        "sklearn://digit is not bundled; bundled are breast_cancer, diabetes, digits, iris, wine.",
+    ),
+    "unknown ending": (
+        write("churn.xlsx", "x"),
+        data("pvc://datasets/churn.xlsx"),
+        FailureReason.RECIPE_INVALID,
+        "the format of pvc://datasets/churn.xlsx cannot be told from its ending; set data.format to one of csv, "
+        "parquet, jsonLines, .*",
+    ),
+    "ragged csv": (
+        write("churn.csv", "a,churned\n1,2\n1,2,3,4\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.csv is not readable as csv: .*line 3.*; repair it, or set data.format.",
+    ),
+    "binary csv": (
+        write("churn.csv", b"\xff\xfe\x00\x01"),
+        data(),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.csv is not readable as csv: .*",
+    ),
+    "empty csv": (write("churn.csv", ""), data(), FailureReason.DATA_INVALID, ".* is not readable as csv: No columns to parse.*"),
+    "header only": (
+        write("churn.csv", "age,churned\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.csv has no rows.",
+    ),
+    "no parquet": (
+        write("churn.parquet", "age,churned\n1,2"),
+        data("pvc://datasets/churn.parquet"),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.parquet is not readable as parquet: .*",
+    ),
+    "broken json": (
+        write("churn.jsonl", '{"age": 1, "churned": 0}\n{"age": '),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.jsonl is not readable as jsonLines: .*",
+    ),
+    "nested json": (
+        write("churn.jsonl", '{"age": [1, 2], "churned": 0}\n{"age": [3], "churned": 1}'),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        'column "age" of pvc://datasets/churn.jsonl holds nested values such as "\\[1, 2\\]"; flatten it, or leave it out .*',
+    ),
+    "only a target": (
+        write("churn.csv", "churned\n1\n0\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        'pvc://datasets/churn.csv has no column besides the target "churned" to learn from.',
+    ),
+    "missing target": (
+        write("churn.csv", "age,churned\n1,yes\n2,\n3,no\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        'target "churned" is missing in 1 of 3 rows of pvc://datasets/churn.csv; fill it in, or drop these rows with the '
+        "preprocessing step dropMissing: {columns: \\[churned\\]}.",
+    ),
+    "fractions as classes": (
+        write("churn.csv", "age,churned\n1,0.5\n2,1.25\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        'target "churned" has fractions such as 0.5; training.task classification needs classes: set it to regression, .*',
+    ),
+    "npz without y": (
+        write_npz(x=np.zeros((3, 2))),
+        data("pvc://datasets/a.npz", target=None),
+        FailureReason.DATA_INVALID,
+        'array "y" is not in pvc://datasets/a.npz; arrays: x.',
+    ),
+    "npz of other lengths": (
+        write_npz(x=np.zeros((3, 2)), y=np.zeros(4)),
+        data("pvc://datasets/a.npz", target=None),
+        FailureReason.DATA_INVALID,
+        'array "y" of pvc://datasets/a.npz has shape \\[4\\]; it must be \\[3\\], a value per row.',
+    ),
+    "npz with objects": (
+        write_npz(x=np.array([{"a": 1}], dtype=object), y=np.zeros(1)),
+        data("pvc://datasets/a.npz", target=None),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/a.npz is not readable as npz: .*pickle.*",
+    ),
+    "npz with text": (
+        write_npz(x=np.array([["a"]]), y=np.zeros(1)),
+        data("pvc://datasets/a.npz", target=None),
+        FailureReason.DATA_INVALID,
+        'array "x" of .* has shape \\[1, 1\\] and type <U1; it must be numbers, .*',
+    ),
+    "flat image folder": (
+        write("pets/1.png", b""),
+        data("pvc://datasets/pets", target=None),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/pets has no images in a folder per label, such as cat/1.png; endings: .*",
+    ),
+    "broken image": (
+        write("pets/cat/1.png", b"not an image"),
+        data("pvc://datasets/pets", target=None),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/pets/cat/1.png is not a readable image; replace or remove it.",
+    ),
+    "image folder with target": (
+        write("pets/cat/1.png", b""),
+        data("pvc://datasets/pets"),
+        FailureReason.RECIPE_INVALID,
+        "data.target and data.features do not apply to imageFolder: a file's folder is its label; leave them out.",
+    ),
+    "empty folder": (
+        lambda claim: (claim / "pets").mkdir(),
+        data("pvc://datasets/pets"),
+        FailureReason.DATA_NOT_FOUND,
+        "pvc://datasets/pets is a folder without files.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("prepare_claim", "spec", "reason", "message"), BAD.values(), ids=BAD)
+def test_bad_source(claim: Path, prepare_claim: Callable[[Path], None], spec: Data, reason: FailureReason, message: str) -> None:
+    prepare_claim(claim)
+    with pytest.raises(UserError, match=f"^{message}$") as caught:
+        load_classes(spec)
+    assert caught.value.reason is reason
+
+
+def test_text_is_no_regression_target(claim: Path) -> None:
+    csv(claim)
+    with pytest.raises(
+        UserError, match=r'^target "plan" has values such as "gold"; training.task regression needs numbers: .*'
+    ) as caught:
+        load(data(target="plan", features=["age"], preprocessing=[{"dropMissing": {"columns": ["plan"]}}]), task=Task.REGRESSION)
+    assert caught.value.reason is FailureReason.DATA_INVALID
+
+
+BAD_TABLES = {
+    "text without encoding": (
+        {"preprocessing": [{"impute": {}}]},
+        'column "plan" of pvc://datasets/churn.csv is text, such as "gold"; encode it with oneHot, ordinal or tokenize, cast it to '
+        "number, or leave it out of data.features.",
+    ),
+    "missing values left": (
+        {"features": ["age", "income"], "split": {"test": 0, "validation": 0}},
+        'column "age" is missing or not finite in 1 of 10 rows of pvc://datasets/churn.csv after preprocessing; add impute or .*',
+    ),
+    "unknown column in a step": (
+        {"preprocessing": [{"impute": {"columns": ["incme"]}}]},
+        'data.preprocessing\\[0\\].impute: column "incme" is not in pvc://datasets/churn.csv; columns: age, income, '
+        "plan, region, churned.",
+    ),
+    "text where numbers are needed": (
+        {"preprocessing": [{"normalize": {"columns": ["region"]}}]},
+        'data.preprocessing\\[0\\].normalize: column "region" of pvc://datasets/churn.csv is text, such as ".", and this step '
+        "needs numbers; "
+        "cast it to number, encode it with oneHot or ordinal, or leave it out of columns.",
+    ),
+    "text that is no number": (
+        {"preprocessing": [{"cast": {"columns": ["region"], "to": "number"}}]},
+        'column "region" must be numbers, and has "." in row 1; correct it, or encode the column as categories.',
+    ),
+    "encoded twice": (
+        {"preprocessing": [{"oneHot": {"columns": ["plan"]}}, {"oneHot": {"columns": ["plan"]}}]},
+        'data.preprocessing\\[1\\].oneHot: column "plan" was already encoded by oneHot; move this step before it.',
+    ),
+    "constant that is no number": (
+        {"preprocessing": [{"impute": {"columns": ["age"], "strategy": "constant", "value": "old"}}]},
+        'data.preprocessing\\[0\\].impute.value: "old" is no number, and column "age" has numbers.',
+    ),
+    "log of negatives": (
+        {"preprocessing": [{"impute": {}}, {"normalize": {}}, {"log": {"columns": ["income"]}}]},
+        'data.preprocessing\\[2\\].log: column "income" of .* has -[0-9.]+, and log\\(1 \\+ x\\) needs values above '
+        "-1; clip it first, .*",
+    ),
+    "numbers tokenised": (
+        {"preprocessing": [{"tokenize": {"columns": ["age"]}}]},
+        'data.preprocessing\\[0\\].tokenize: column "age" of .* has numbers; tokenize needs text.',
+    ),
+    "one class": (
+        {"target": "one", "features": ["income"]},
+        'target "one" of pvc://datasets/churn.csv has the one class "1"; classification needs two.',
+    ),
+    "label seen once": (
+        {"target": "once", "features": ["income"], "split": {"stratify": True}},
+        'class "1" of "once" has one row, and a stratified split needs 3, one in each part; add rows, remove the class, or set '
+        "data.split.stratify: false.",
+    ),
+    "column named like an output": (
+        {"features": ["label"]},
+        'column "label" has the name of a tensor of the served model; rename it, or leave it out of data.features.',
+    ),
+    "no training row left": (
+        {"features": ["empty"], "preprocessing": [{"dropMissing": {}}]},
+        "data.preprocessing\\[0\\].dropMissing leaves no training row of .*; fill values instead.",
+    ),
+    "nothing to impute from": (
+        {"features": ["empty"], "preprocessing": [{"impute": {}}]},
+        'data.preprocessing\\[0\\].impute: column "empty" of .* has no value in any training row; leave it out of data.features.',
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD_TABLES.values(), ids=BAD_TABLES)
+def test_bad_table(claim: Path, fields: dict[str, Any], message: str) -> None:
+    CHURN.assign(one=1, once=[1] + [0] * 9, label=1.0, empty=np.nan).to_csv(claim / "churn.csv", index=False)
+    fields = {"features": ["age", "income", "plan", "region"]} | fields
+    spec = {"source": "pvc://datasets/churn.csv", "target": "churned"} | fields
+    recipe = Recipe.model_validate({"data": spec, "model": {"linear": {}}, "training": {"task": "classification"}})
+    message = message.replace("columns: age, income, plan, region, churned", "columns: .*")
+    with pytest.raises(UserError, match=f"^{message}$") as caught:
+        prepare_all(recipe)
+    assert caught.value.reason in (FailureReason.DATA_INVALID, FailureReason.RECIPE_INVALID)
+
+
+def prepare_all(recipe: Recipe) -> None:
+    """All that happens before training."""
+    dataset = load_classes(recipe.data)
+    parts = split(dataset, recipe.data.split, Task.CLASSIFICATION)
+    prepared = prepare(recipe, dataset, parts.train, parts.validation)
+    signature(prepared.fitted, prepared.target)
+
+
+# --- what comes out -----------------------------------------------------------------------------------------------------------
+
+
+def test_formats_agree(claim: Path) -> None:
+    """The same table from CSV, compressed CSV, Parquet and JSON Lines; missing numbers are NaN, missing text is ""."""
+    CHURN.to_csv(claim / "c.csv", index=False)
+    CHURN.to_csv(claim / "c.csv.gz", index=False)
+    CHURN.to_parquet(claim / "c.parquet")
+    CHURN.to_json(claim / "c.jsonl", orient="records", lines=True)
+    loaded = [load_classes(data(f"pvc://datasets/c.{ending}")) for ending in ("csv", "csv.gz", "parquet", "jsonl")]
+    for dataset in loaded:
+        pd.testing.assert_frame_equal(dataset.features, loaded[0].features)
+        assert dataset.target.tolist() == CHURN["churned"].tolist()
+    features = loaded[0].features
+    assert features["age"].dtype == np.float32
+    assert np.isnan(features["age"][2])
+    assert features["plan"][2] == ""
+    assert list(features.columns) == ["age", "income", "plan", "region"]
+
+
+def test_digest_is_that_of_the_bytes(claim: Path) -> None:
+    csv(claim)
+    digest = hashlib.sha256((claim / "churn.csv").read_bytes()).hexdigest()
+    assert load_classes(data()).digest == f"sha256:{digest}"
+
+
+def test_folder_of_files(claim: Path) -> None:
+    """Parts follow one another by name; the digest is that of what `sha256sum` prints for them."""
+    (claim / "churn").mkdir()
+    CHURN.iloc[:4].to_csv(claim / "churn" / "a.csv", index=False)
+    CHURN.iloc[4:].to_csv(claim / "churn" / "b.csv", index=False)
+    dataset = load_classes(data("pvc://datasets/churn"))
+    assert dataset.target.tolist() == CHURN["churned"].tolist()
+    lines = subprocess.run(["sha256sum", "a.csv", "b.csv"], cwd=claim / "churn", capture_output=True, check=True).stdout
+    assert dataset.digest == f"sha256:{hashlib.sha256(lines).hexdigest()}"
+
+
+def test_types_of_parquet(claim: Path) -> None:
+    """Nullable integers, booleans, decimals and categories are numbers or text; dates are text."""
+    import decimal
+
+    frame = pd.DataFrame(
+        {
+            "n": pd.array([1, None, 3], dtype="Int64"),
+            "b": pd.array([True, None, False], dtype="boolean"),
+            "d": [decimal.Decimal("1.5"), None, decimal.Decimal("2")],
+            "c": pd.Categorical(["x", None, "y"]),
+            "t": pd.to_datetime(["2024-01-01", None, "2024-01-03"]),
+            "churned": [True, False, True],
+        }
+    )
+    frame.to_parquet(claim / "t.parquet")
+    dataset = load_classes(data("pvc://datasets/t.parquet"))
+    features = dataset.features
+    assert [features[name].dtype.kind for name in features.columns] == ["f", "f", "f", "O", "O"]
+    assert features["b"].tolist()[0::2] == [1.0, 0.0]
+    assert features["c"].tolist() == ["x", "", "y"]
+    assert features["t"][1] == ""
+    assert dataset.target.tolist() == ["true", "false", "true"]
+
+
+def test_rows_without_label_are_dropped_where_asked(claim: Path) -> None:
+    (claim / "churn.csv").write_text("age,churned\n1,yes\n2,\n3,no\n")
+    dataset = load_classes(data(preprocessing=[{"dropMissing": {"columns": ["churned"]}}]))
+    assert dataset.target.tolist() == ["yes", "no"]
+    assert dataset.features["age"].tolist() == [1, 3]
+
+
+def test_image_folder(claim: Path) -> None:
+    """Resized, channels first, labels from the folders; grey where asked."""
+    for label, colour in (("cat", (255, 0, 0)), ("dog", (0, 0, 255))):
+        folder = claim / "pets" / label
+        folder.mkdir(parents=True)
+        Image.new("RGB", (20, 10), colour).save(folder / "1.png")
+        Image.new("RGBA", (7, 9), (*colour, 255)).save(folder / "2.png")
+    (claim / "pets" / "README.txt").write_text("pets")
+    dataset = load_classes(data("pvc://datasets/pets", target=None, image={"size": 8}, format="imageFolder"))
+    assert dataset.kind is Kind.IMAGE
+    assert dataset.features.shape == (4, 3, 8, 8)
+    assert dataset.target.tolist() == ["cat", "cat", "dog", "dog"]
+    assert dataset.features[0, :, 4, 4].tolist() == [255, 0, 0]
+    grey = load_classes(data("pvc://datasets/pets/", target=None, image={"size": 8, "channels": 1}, format="imageFolder"))
+    assert grey.features.shape == (4, 1, 8, 8)
+    assert grey.features[0, 0, 0, 0] == 76  # ITU-R 601: 0.299 * 255
+
+
+def test_npz(claim: Path) -> None:
+    np.savez(claim / "a.npz", x=np.arange(24).reshape(4, 2, 3), y=np.array([0, 1, 0, 1]), z=np.ones((4, 5)))
+    dataset = load_classes(data("pvc://datasets/a.npz", target=None))
+    assert dataset.kind is Kind.ARRAY
+    assert dataset.features.shape == (4, 2, 3)
+    assert load_classes(data("pvc://datasets/a.npz", target="y", features=["z"])).features.shape == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "shape"),
+    [
+        ("digits", Task.CLASSIFICATION, (1797, 1, 8, 8)),
+        ("iris", Task.CLASSIFICATION, (150, 4)),
+        ("wine", Task.CLASSIFICATION, (178, 13)),
+        ("breast_cancer", Task.CLASSIFICATION, (569, 30)),
+        ("diabetes", Task.REGRESSION, (442, 10)),
+    ],
+)
+def test_bundled(name: str, task: Task, shape: tuple[int, ...]) -> None:
+    first, second = (load(Data(source=f"sklearn://{name}"), task=task) for _ in range(2))
+    assert first.features.shape == shape
+    assert first.digest == second.digest
+
+
+# --- https --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def https() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server on loopback with a certificate of its own; its address and the requests' headers."""
+    from tempfile import TemporaryDirectory
+
+    seen: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            wanted = {"/churn.csv": 200, "/private.csv": 403, "/busy.csv": 503}.get(self.path.split("?")[0], 404)
+            body = CHURN.to_csv(index=False).encode() if wanted == 200 else b""
+            self.send_response(wanted)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        key, certificate = f"{folder}/key.pem", f"{folder}/cert.pem"
+        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        subprocess.run([*command, *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        patch.setenv("SSL_CERT_FILE", certificate)
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            patch.delenv(name, raising=False)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        server.server_close()
+
+
+def test_https_with_a_token(https: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    address, seen = https
+    monkeypatch.setenv("MODELSHIP_DATA_token", "s3cret\n")
+    dataset = load_classes(data(f"{address}/churn.csv?signature=abc"))
+    assert dataset.rows == 10
+    assert seen[-1]["Authorization"] == "Bearer s3cret"
+    assert dataset.source == f"{address}/churn.csv"  # a signed URL's query is a secret
+
+
+def test_https_with_a_password(https: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    address, seen = https
+    monkeypatch.setenv("MODELSHIP_DATA_username", "ada")
+    monkeypatch.setenv("MODELSHIP_DATA_password", "pw")
+    load_classes(data(f"{address}/churn.csv"))
+    assert seen[-1]["Authorization"] == "Basic YWRhOnB3"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "message"),
+    [
+        ("/nope.csv", FailureReason.DATA_NOT_FOUND, "/nope.csv does not exist (404)."),
+        ("/private.csv", FailureReason.DATA_NOT_FOUND, "answered 403; set data.credentialsSecret to a Secret with the key token"),
+        ("/busy.csv", FailureReason.STORE_UNAVAILABLE, "answered 503; trying again."),
+    ],
+)
+def test_https_failures(
+    https: tuple[str, list[dict[str, str]]], path: str, reason: FailureReason, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSHIP_DATA_token", "s3cret")
+    with pytest.raises(UserError) as caught:
+        load_classes(data(f"{https[0]}{path}?signature=abc"))
+    assert caught.value.reason is reason
+    assert message in caught.value.message
+    assert "s3cret" not in caught.value.message
+    assert "signature" not in caught.value.message
+
+
+def test_https_certificate_is_checked(https: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(UserError) as caught:
+        load_classes(data(f"{https[0]}/churn.csv"))
+    assert caught.value.reason is FailureReason.STORE_UNAVAILABLE
