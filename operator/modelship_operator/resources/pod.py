@@ -15,6 +15,8 @@ CONTAINER = "trainer"
 GRACE_SECONDS = 60
 """From SIGTERM to SIGKILL: time to write a checkpoint."""
 TOKEN_SECONDS = 3600
+TASK_LIMIT = 131_000
+"""Bytes of the task that the environment can carry: Linux limits one variable to 128 KiB, name included (execve(2))."""
 _PVC = "pvc://"
 
 
@@ -50,6 +52,12 @@ def pod_template(settings: PodSettings, work: Work) -> Json:
 def claim_of(uri: str) -> str | None:
     """The claim that a `pvc://claim/path` names; None for other schemes."""
     return uri.removeprefix(_PVC).split("/", 1)[0] if uri.startswith(_PVC) else None
+
+
+def task_bytes(job: Json) -> int:
+    """Size of the task in a Job's environment."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return next(len(entry["value"].encode()) for entry in container["env"] if entry["name"] == protocol.ENV_TASK)
 
 
 def _container(settings: PodSettings, work: Work) -> Json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.outcome import parse_outcome
 from modelship_operator.controllers.common.pods import (
     Ending,
@@ -21,7 +22,7 @@ from modelship_operator.controllers.common.pods import (
     why_waiting,
 )
 from modelship_operator.resources.pod import CONTAINER
-from modelship_trainer.protocol import ExitCode, Failure
+from modelship_trainer.protocol import ExitCode, Failure, FailureReason
 
 GRACE = timedelta(seconds=30)
 """How long a Job's end waits for the end of its pods to be seen; and a Job without a pod, for one."""
@@ -63,10 +64,10 @@ def failure_of(ended: Ending, worker: str, oom_cure: str) -> Finding:
     if isinstance(said, Failure):
         return Finding(said.reason, said.message)
     if ended.out_of_memory:
-        return Finding("OutOfMemory", f"{worker} was killed at its {oom_cure}.")
+        return Finding(FailureReason.OUT_OF_MEMORY, f"{worker} was killed at its {oom_cure}.")
     if ended.exit_code == ExitCode.INTERRUPTED and ended.disruption is None:
-        return Finding("Interrupted", f"{worker} was stopped after a checkpoint.")
-    return Finding("Disrupted" if ended.disruption else "WorkerFailed", f"{worker} {describe_ending(ended)}.")
+        return Finding(Reason.INTERRUPTED, f"{worker} was stopped after a checkpoint.")
+    return Finding(Reason.DISRUPTED if ended.disruption else Reason.WORKER_FAILED, f"{worker} {describe_ending(ended)}.")
 
 
 def why_job_waits(job: Json, pods: Sequence[Json], now: datetime) -> Finding | None:
@@ -74,7 +75,7 @@ def why_job_waits(job: Json, pods: Sequence[Json], now: datetime) -> Finding | N
     queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
     if queue and job.get("spec", {}).get("suspend"):
         since = clock(time_of(job["metadata"]["creationTimestamp"]), now)
-        return Finding("Queued", f'waiting in queue "{queue}" since {since}.')
+        return Finding(Reason.QUEUED, f'waiting in queue "{queue}" since {since}.')
     live = [pod for pod in pods if ending(pod, CONTAINER) is None]
     if live:
         return next((why for pod in live if (why := why_waiting(pod, now))), None)
@@ -82,7 +83,7 @@ def why_job_waits(job: Json, pods: Sequence[Json], now: datetime) -> Finding | N
     if pods or not started or now < time_of(started) + GRACE:
         return None
     return Finding(
-        "PodNotCreated",
+        Reason.POD_NOT_CREATED,
         f"no pod could be created since {clock(time_of(started), now)}, as when a quota is full or compute.priorityClassName does "
         f"not exist; kubectl describe job {job['metadata']['name']} has the reason.",
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.outcome import last_line, shorten
 
 Json = dict[str, Any]
@@ -88,12 +89,12 @@ def _unscheduled(pod: Json, now: datetime) -> Finding | None:
     claim = re.search(r'persistentvolumeclaim "([^"]+)" (not found|is being deleted)', text)
     if claim:
         what = "does not exist yet" if claim[2] == "not found" else "is being deleted"
-        return Finding("WaitingForClaim", f'PersistentVolumeClaim "{claim[1]}" {what}.')
+        return Finding(Reason.WAITING_FOR_CLAIM, f'PersistentVolumeClaim "{claim[1]}" {what}.')
     if "unbound immediate PersistentVolumeClaims" in text:
         names = " or ".join(f'"{name}"' for name in _claims(pod))
-        return Finding("WaitingForClaim", f"PersistentVolumeClaim {names} is not bound to a volume yet.")
+        return Finding(Reason.WAITING_FOR_CLAIM, f"PersistentVolumeClaim {names} is not bound to a volume yet.")
     since = clock(time_of(condition["lastTransitionTime"]), now)
-    return Finding("Unschedulable", f"{_scheduler_sentence(text)}; waiting since {since}.")
+    return Finding(Reason.UNSCHEDULABLE, f"{_scheduler_sentence(text)}; waiting since {since}.")
 
 
 def _scheduler_sentence(text: str) -> str:
@@ -109,7 +110,7 @@ def _not_started(pod: Json) -> Finding | None:
         waiting = status.get("state", {}).get("waiting", {})
         reason, text = waiting.get("reason"), waiting.get("message", "")
         if reason in _PULL_REASONS:
-            return Finding("ImagePullFailed", f'image "{status["image"]}" cannot be pulled: {_pull_error(reason, text)}.')
+            return Finding(Reason.IMAGE_PULL_FAILED, f'image "{status["image"]}" cannot be pulled: {_pull_error(reason, text)}.')
         if reason in _CREATE_REASONS:
             return _container_error(status["name"], text)
     return None
@@ -125,8 +126,8 @@ def _pull_error(reason: str, text: str) -> str:
 def _container_error(container: str, text: str) -> Finding:
     secret = re.search(r'secret "([^"]+)" not found', text)
     if secret:
-        return Finding("WaitingForSecret", f'Secret "{secret[1]}" does not exist yet.')
-    return Finding("ContainerNotStarted", f"container {container} cannot be started: {shorten(text.rstrip('.'))}.")
+        return Finding(Reason.WAITING_FOR_SECRET, f'Secret "{secret[1]}" does not exist yet.')
+    return Finding(Reason.CONTAINER_NOT_STARTED, f"container {container} cannot be started: {shorten(text.rstrip('.'))}.")
 
 
 # --- ended --------------------------------------------------------------------------------------------------------------------

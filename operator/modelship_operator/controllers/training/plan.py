@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.jobs import GRACE, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
@@ -16,7 +17,7 @@ from modelship_operator.controllers.training.retry import Collecting, Failed, Su
 from modelship_operator.controllers.training.suspend import HELD, must_toggle
 from modelship_operator.controllers.training.ttl import after_the_end
 from modelship_operator.resources.job import indexed_job
-from modelship_operator.resources.pod import CONTAINER, Work
+from modelship_operator.resources.pod import CONTAINER, TASK_LIMIT, Work, task_bytes
 from modelship_trainer.protocol import RunRef, TrainTask
 from modelship_trainer.recipe import Recipe
 
@@ -36,14 +37,14 @@ def plan(seen: Observed, now: datetime) -> Plan:
     end = outcome(seen, now)
     if isinstance(end, Succeeded):
         note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
-        return Plan(status=status.succeeded(seen, end, now), events=(Event("Normal", "Succeeded", note, "Train"),))
+        return Plan(status=status.succeeded(seen, end, now), events=(Event("Normal", Reason.SUCCEEDED, note, "Train"),))
     if isinstance(end, Failed):
         event = Event("Warning", end.why.reason, end.why.message[:1024], "Train")
         return Plan(status=status.failed(seen, end, now), events=(event,))
     if seen.refusal:
         return _refused(seen, now)
     if isinstance(end, Collecting):
-        state = State("Running", Mark.RECONCILING, "CollectingResult", "the Job ended; its pod's result is being read.")
+        state = State("Running", Mark.RECONCILING, Reason.COLLECTING_RESULT, "the Job ended; its pod's result is being read.")
         return Plan(status=status.in_state(seen, state, now), requeue_after=(end.until - now).total_seconds())
     if spec.suspend:
         return _hold(seen, now)
@@ -65,19 +66,23 @@ def _start(seen: Observed, now: datetime) -> Plan:
     """Create the Job, unless something of an earlier one is in the way: two pods would write the same checkpoints."""
     if seen.name_taken:
         message = f'Job "{seen.job_key.name}" is there and not of this training; waiting until it is deleted.'
-        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, "NameTaken", message), now)
+        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, Reason.NAME_TAKEN, message), now)
         return Plan(status=said, requeue_after=RETRY_NAME_SECONDS)
     if leaving := [pod["metadata"]["name"] for pod in seen.all_pods if ending(pod, CONTAINER) is None]:
         message = f"waiting until pod {leaving[0]} of the deleted Job has written its checkpoint and ended."
-        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, "PodEnding", message), now)
+        said = status.in_state(seen, State("Waiting", Mark.RECONCILING, Reason.POD_ENDING, message), now)
         return Plan(status=said)
-    return Plan(apply=(train_job(seen),), status=status.in_state(seen, _starting(seen), now) | {"job": seen.job_key.name})
+    created = train_job(seen)
+    if (size := task_bytes(created)) > TASK_LIMIT:
+        message = f"the recipe is {size} bytes of JSON, and {TASK_LIMIT} fit into a pod's environment; name fewer columns."
+        return Plan(status=status.in_state(seen, State("Failed", Mark.STALLED, Reason.SPEC_INVALID, message), now))
+    return Plan(apply=(created,), status=status.in_state(seen, _starting(seen), now) | {"job": seen.job_key.name})
 
 
 def _watch(seen: Observed, job: Json, now: datetime) -> Plan:
     if job["metadata"].get("deletionTimestamp"):
         message = f'Job "{seen.job_key.name}" is being deleted; the run goes on from its checkpoint in a new one.'
-        return Plan(status=status.in_state(seen, State("Waiting", Mark.RECONCILING, "JobDeleted", message), now))
+        return Plan(status=status.in_state(seen, State("Waiting", Mark.RECONCILING, Reason.JOB_DELETED, message), now))
     if must_toggle(seen, job):
         return Plan(apply=(train_job(seen),), status=status.in_state(seen, _starting(seen), now))
     if why := why_job_waits(job, seen.pods, now):
@@ -92,35 +97,33 @@ def _going_on(seen: Observed) -> State:
         return _starting(seen)
     before = last_failure(seen)
     message = f"worker 0 runs after {before.message}" if before else "worker 0 runs."
-    return State("Running", Mark.RECONCILING, "Running", message)
+    return State("Running", Mark.RECONCILING, Reason.RUNNING, message)
 
 
 def _starting(seen: Observed) -> State:
     before = last_failure(seen)
     if before:
         return State("Pending", Mark.RECONCILING, *before)
-    return State("Pending", Mark.RECONCILING, "Starting", f'the pod of Job "{seen.job_key.name}" is starting.')
+    return State("Pending", Mark.RECONCILING, Reason.STARTING, f'the pod of Job "{seen.job_key.name}" is starting.')
 
 
 def _refused(seen: Observed, now: datetime) -> Plan:
     """The API server refused a request: say so, and try again later. The next plan, without the refusal, is the trial."""
     refusal = seen.refusal
     assert refusal is not None  # noqa: S101 - the caller saw it
+    what = f'{refusal.target.kind} "{refusal.target.name}"'
     if refusal.code == 409:
-        reason = "NameTaken"
-        message = (
-            f'{refusal.target.kind} "{refusal.target.name}" exists and is not of this training; delete it or use another name.'
-        )
+        message = f"{what} exists and is not of this training; delete it or use another name."
+        state = State("Waiting", Mark.RECONCILING, Reason.NAME_TAKEN, message)
     else:
-        reason = "RequestRefused"
-        message = f'{refusal.verb} of {refusal.target.kind} "{refusal.target.name}" was refused ({refusal.code}): {refusal.message}'
-    said = status.in_state(seen, State("Waiting", Mark.RECONCILING, reason, message), now)
-    return Plan(status=said, requeue_after=RETRY_REFUSED_SECONDS)
+        message = f"{refusal.verb} of {what} was refused ({refusal.code}): {refusal.message}"
+        state = State("Waiting", Mark.STALLED, Reason.REQUEST_REFUSED, message)
+    return Plan(status=status.in_state(seen, state, now), requeue_after=RETRY_REFUSED_SECONDS)
 
 
 def _news(seen: Observed, why: Finding) -> tuple[Event, ...]:
     """An event when a run first finds no node; a wait that everybody has for a moment is none."""
-    if why.reason != "Unschedulable" or stored_reason(seen.status) == why.reason:
+    if why.reason != Reason.UNSCHEDULABLE or stored_reason(seen.status) == why.reason:
         return ()
     return (Event("Warning", why.reason, why.message, "Schedule"),)
 

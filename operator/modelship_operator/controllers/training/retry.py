@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, endings_of, failure_of, is_free
 from modelship_operator.controllers.common.outcome import parse_outcome
 from modelship_operator.controllers.common.pods import Ending, Finding, Json, time_of
@@ -61,8 +62,8 @@ def last_failure(seen: Observed) -> Finding | None:
     end = seen.endings[-1]
     why = describe(end, seen)
     if is_free(end):
-        return Finding("Disrupted", f"free restart from the last checkpoint: {why.message}")
-    return Finding("Retrying", f"restart {len(counted(seen.endings))} of {seen.spec.retry_limit}: {why.message}")
+        return Finding(Reason.DISRUPTED, f"free restart from the last checkpoint: {why.message}")
+    return Finding(Reason.RETRYING, f"restart {len(counted(seen.endings))} of {seen.spec.retry_limit}: {why.message}")
 
 
 def attempts(seen: Observed) -> int:
@@ -88,39 +89,42 @@ def _explained(failed: Json, endings: list[Ending], job: Json) -> bool:
     """Whether all that the Job's words rest on has been seen."""
     if failed["reason"] == "PodFailurePolicy":
         return any(end.exit_code in FAIL_CODES for end in endings)
-    if failed["reason"] == "BackoffLimitExceeded":
+    if failed["reason"] == Reason.BACKOFF_LIMIT_EXCEEDED:
         return 0 < len(counted(endings)) >= _failed(job)
     return True
 
 
 def _why_failed(failed: Json, seen: Observed) -> Finding:
-    if failed["reason"] == "DeadlineExceeded":
+    if failed["reason"] == Reason.DEADLINE_EXCEEDED:
         limit = seen.spec.active_deadline_seconds
         return Finding(
-            "DeadlineExceeded",
+            Reason.DEADLINE_EXCEEDED,
             f"the run took longer than activeDeadlineSeconds ({limit}); raise it or lower training.epochs.",
         )
     final = [end for end in seen.endings if end.exit_code in FAIL_CODES]
     ends = final if failed["reason"] == "PodFailurePolicy" else counted(seen.endings)
     if not ends:
-        return Finding(failed["reason"], f"{failed['message'].rstrip('.')}; its pods were deleted before they said why.")
+        reason = Reason.BACKOFF_LIMIT_EXCEEDED if failed["reason"] == Reason.BACKOFF_LIMIT_EXCEEDED else Reason.WORKER_FAILED
+        return Finding(reason, f"{failed['message'].rstrip('.')}; its pods were deleted before they said why.")
     why = describe(ends[-1], seen)
-    if why.reason != "WorkerFailed" or failed["reason"] != "BackoffLimitExceeded":
+    if why.reason != Reason.WORKER_FAILED or failed["reason"] != Reason.BACKOFF_LIMIT_EXCEEDED:
         return why
     times = "once" if len(ends) == 1 else f"{len(ends)} times"
-    return Finding("BackoffLimitExceeded", f"{why.message.rstrip('.')}; failed {times} with retryLimit {seen.spec.retry_limit}.")
+    return Finding(
+        Reason.BACKOFF_LIMIT_EXCEEDED, f"{why.message.rstrip('.')}; failed {times} with retryLimit {seen.spec.retry_limit}."
+    )
 
 
 def _no_result(end: Ending) -> Finding:
     return Finding(
-        "ResultLost",
+        Reason.RESULT_LOST,
         f"worker {end.index} ended well but wrote no result; compute.image must be made FROM the trainer image.",
     )
 
 
 def _result_lost(seen: Observed) -> Finding:
     return Finding(
-        "ResultLost",
+        Reason.RESULT_LOST,
         "the run completed, but its pod was deleted before its result was read; create the training under a new name to run it "
         f"again (what it published is in {seen.spec.output.store}/artifacts).",
     )

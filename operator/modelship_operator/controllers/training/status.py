@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, conditions, timestamp
 from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.framework import Json
@@ -33,7 +34,7 @@ def succeeded(seen: Observed, end: Succeeded, now: datetime) -> Json:
     """The status of a run that published its artifact."""
     result = end.result
     message = f"published {result.artifact.digest} in {result.duration_seconds:.0f} s, {result.epochs} epochs."
-    base = in_state(seen, State("Succeeded", Mark.DONE, "Succeeded", message), now)
+    base = in_state(seen, State("Succeeded", Mark.DONE, Reason.SUCCEEDED, message), now)
     return {
         **{key: value for key, value in base.items() if key != "eta"},
         **_progress(_final_progress(seen, end)),
@@ -55,7 +56,7 @@ def failed(seen: Observed, end: Failed, now: datetime) -> Json:
 
 def invalid(seen: Observed, message: str, now: datetime) -> Json:
     """The status of a resource whose spec this version does not understand."""
-    return {**seen.status, **_head(seen, State("Failed", Mark.STALLED, "SpecInvalid", message), now)}
+    return {**seen.status, **_head(seen, State("Failed", Mark.STALLED, Reason.SPEC_INVALID, message), now)}
 
 
 def observed_again(seen: Observed) -> Json | None:

@@ -6,11 +6,12 @@ holds, and comes back.
 
 from __future__ import annotations
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State
 from modelship_operator.controllers.framework import Json
 from modelship_operator.controllers.training.observed import Observed
 
-HELD = State("Suspended", Mark.HELD, "Suspended", "suspend is true; set it to false to go on from the last checkpoint.")
+HELD = State("Suspended", Mark.HELD, Reason.SUSPENDED, "suspend is true; set it to false to go on from the last checkpoint.")
 
 
 def is_suspended(job: Json) -> bool:

@@ -15,6 +15,7 @@ from training_world import (
     NOW,
     POLICY,
     PROGRESS,
+    RECIPE,
     RESULT,
     act,
     at,
@@ -29,12 +30,14 @@ from training_world import (
     waiting,
 )
 
+from modelship_operator.api.reasons import REASONS, Scope
 from modelship_operator.api.training import ModelTrainingStatus
 from modelship_operator.controllers.framework import Event, Failure, Plan
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.controllers.training.plan import plan, train_job
 from modelship_trainer.protocol import Failure as Said
 from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import Recipe
 
 pytestmark = pytest.mark.unit
 
@@ -82,6 +85,14 @@ def failed(reason: str, message: str, *, attempts: int | None = 1, seconds: floa
 
 def waits(reason: str, message: str, **options: Any) -> Plan:
     return Plan(status=says("Waiting", "Reconciling", reason, message, **JOB), **options)
+
+
+WIDE: dict[str, Any] = {
+    "source": "sklearn://wine",
+    "target": "target",
+    "preprocessing": [{"ordinal": {"columns": [f"{i:0200}" for i in range(500)]}}] * 2,
+}
+WIDE_DIGEST = Recipe.model_validate({**RECIPE, "data": WIDE}).digest()
 
 
 class Row(NamedTuple):
@@ -396,7 +407,7 @@ ROWS: dict[str, Row] = {
         seen(refusal=REFUSED),
         Plan(
             status=says(
-                "Waiting", "Reconciling", "RequestRefused", 'apply of Job "churn-train" was refused (403): exceeded quota: jobs'
+                "Waiting", "Stalled", "RequestRefused", 'apply of Job "churn-train" was refused (403): exceeded quota: jobs'
             ),
             requeue_after=60,
         ),
@@ -419,6 +430,20 @@ ROWS: dict[str, Row] = {
         ),
     ),
     # --- what should not be
+    "a recipe that no environment could carry": Row(
+        seen(data=WIDE),
+        Plan(
+            status={
+                **says(
+                    "Failed",
+                    "Stalled",
+                    "SpecInvalid",
+                    "the recipe is 203714 bytes of JSON, and 131000 fit into a pod's environment; name fewer columns.",
+                ),
+                "recipeDigest": WIDE_DIGEST,
+            }
+        ),
+    ),
     "a spec that this version does not know": Row(
         seen(retryLimit=-1),
         Plan(
@@ -466,6 +491,11 @@ def test_every_status_is_of_the_api_and_of_kstatus(row: Row) -> None:
     status = plan(row.observed, NOW).status
     if status is None:
         return
+    reasons = {str(reason): facts.scope for reason, facts in REASONS.items()}
+    for condition in status["conditions"]:
+        assert condition["reason"] in reasons
+        assert condition["type"] != "Stalled" or reasons[condition["reason"]] is Scope.FAILED
+        assert condition["type"] != "Reconciling" or reasons[condition["reason"]] in (Scope.GOING, Scope.WAITING)
     ModelTrainingStatus.model_validate(status)
     conditions = {condition["type"]: condition for condition in status["conditions"]}
     abnormal = [kind for kind in ("Reconciling", "Stalled") if conditions.get(kind, {}).get("status") == "True"]
