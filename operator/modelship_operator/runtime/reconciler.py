@@ -1,0 +1,235 @@
+"""One reconcile: observe the store, plan, act. `controllers.framework` states the rules that this keeps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Literal
+
+import orjson
+
+from modelship_operator.api.common import API_VERSION
+from modelship_operator.controllers.framework import Controller, Failure, ObjectKey, Plan
+from modelship_operator.kube.client import Client
+from modelship_operator.kube.errors import ApiError
+from modelship_operator.kube.events import Recorder
+from modelship_operator.kube.pruning import prune
+from modelship_operator.kube.resources import Resource
+from modelship_operator.resources.common import owned_by
+from modelship_operator.runtime.metrics import Metrics
+from modelship_operator.runtime.queue import RetryLater
+from modelship_operator.runtime.store import Store
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+
+SPEC_HASH = "modelship.dev/spec-hash"
+"""Annotation of watched children: of what they were applied from."""
+WATCHED = {kind: Resource(api, kind) for api, kind in (("batch/v1", "Job"), ("v1", "Pod"), ("apps/v1", "Deployment"))}
+"""Children that the store holds."""
+_OTHERS = {
+    kind: Resource(api, kind)
+    for api, kind in (("v1", "Service"), ("policy/v1", "PodDisruptionBudget"), ("networking.k8s.io/v1", "NetworkPolicy"))
+}
+_MUTABLE_OF_JOB = ("suspend", "parallelism", "activeDeadlineSeconds", "backoffLimit")
+"""The pod template of a Job never changes: a Job that an older operator built stays as it is, but for these."""
+_TERMINATING_SECONDS = 30.0
+
+
+class Reconciler:
+    """Reconciles objects of every kind that has a controller."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        controllers: Mapping[str, Controller[Any]],
+        recorder: Recorder,
+        metrics: Metrics,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._controllers = controllers
+        self._recorder = recorder
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, key: ObjectKey) -> float | None:
+        """Look at one object; returns the seconds after which to look again.
+
+        Raises:
+            RetryLater: something was refused, or the API server could not be reached.
+        """
+        obj = self._store.get(key)
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            return None
+        started = time.perf_counter()
+        result = "error"
+        try:
+            delay = await self._reconcile(obj)
+            result = "success"
+        except RetryLater:
+            result = "retry"
+            raise
+        except Exception:
+            log.exception("reconcile failed: a bug of the operator", extra=_fields(key))
+            raise
+        else:
+            return delay
+        finally:
+            self._metrics.reconciled(key.kind, result, time.perf_counter() - started)
+
+    async def _reconcile(self, obj: Json) -> float | None:
+        uid = obj["metadata"]["uid"]
+        plan = self._plan(obj)
+        try:
+            if await self._act_on_children(obj, plan) or self._store.failure(uid):
+                # The status is to tell of what is there now, in one write.
+                self._store.set_failure(uid, None)
+                plan = self._plan(obj)
+                await self._act_on_children(obj, plan)
+        except _Refused as refused:
+            return await self._refused(obj, refused)
+        return await self._act_on_status(obj, plan)
+
+    def _plan(self, obj: Json) -> Plan:
+        controller = self._controllers[obj["kind"]]
+        plan: Plan = controller.plan(controller.observe(self._store, obj), self._clock())
+        return plan
+
+    async def _refused(self, obj: Json, refused: _Refused) -> float | None:
+        """Let the resource say what was refused, and try again later."""
+        failure, error = refused.failure, refused.error
+        if error.terminating:
+            return _TERMINATING_SECONDS
+        where = {**_fields(_key(obj)), "verb": failure.verb, "target": _name(failure.target), "code": error.code}
+        log.log(logging.INFO if error.transient else logging.ERROR, error.message, extra=where)
+        if not error.transient and not error.gone:
+            self._store.set_failure(obj["metadata"]["uid"], failure)
+            await self._act_on_status(obj, self._plan(obj))
+        raise RetryLater(error.message, error.retry_after) from error
+
+    # --- children --------------------------------------------------------------------------------------------------------------
+
+    async def _act_on_children(self, obj: Json, plan: Plan) -> bool:
+        """Whether anything was written."""
+        wrote = False
+        for key in plan.delete:
+            with _refusals("delete", key):
+                wrote |= await self._delete(obj, key)
+        for desired in plan.apply:
+            metadata = desired["metadata"]
+            key = ObjectKey(desired["kind"], metadata["namespace"], metadata["name"])
+            with _refusals("apply", key):
+                wrote |= await self._apply(obj, key, desired)
+        return wrote
+
+    async def _apply(self, obj: Json, key: ObjectKey, desired: Json) -> bool:
+        resource = Resource(desired["apiVersion"], desired["kind"])
+        if key.kind not in WATCHED:
+            await self._client.apply(resource, desired, force=False)
+            return True
+        known = self._store.get(key)
+        if known is None:
+            await self._apply_signed(obj, resource, desired, {})
+            return True
+        if not owned_by(known, obj["metadata"]["uid"]):
+            raise ApiError(409, f"{key.kind} {key.name!r} exists and belongs to something else; it must be deleted first")
+        if key.kind == "Job":
+            return await self._adjust_job(obj, resource, known, desired)
+        if known["metadata"].get("annotations", {}).get(SPEC_HASH) == _digest(desired):
+            return False
+        await self._apply_signed(obj, resource, desired, known)
+        return True
+
+    async def _apply_signed(self, obj: Json, resource: Resource, desired: Json, known: Json) -> None:
+        annotations = {**desired["metadata"].get("annotations", {}), SPEC_HASH: _digest(desired)}
+        signed = {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
+        answer = await self._client.apply(resource, signed, force=bool(known))
+        now = {**signed, "metadata": answer["metadata"], "status": known.get("status", {})}
+        self._store.put(prune(now), writer=_key(obj))
+
+    async def _adjust_job(self, obj: Json, resource: Resource, known: Json, desired: Json) -> bool:
+        wanted = {field: desired["spec"][field] for field in _MUTABLE_OF_JOB if field in desired["spec"]}
+        changes = {field: value for field, value in wanted.items() if known["spec"].get(field) != value}
+        if not changes:
+            return False
+        metadata = known["metadata"]
+        patch = {"metadata": {"uid": metadata["uid"]}, "spec": changes}
+        answer = await self._client.merge(resource, metadata["namespace"], metadata["name"], patch)
+        now = {**known, "metadata": answer["metadata"], "spec": {**known["spec"], **changes}}
+        self._store.put(prune(now), writer=_key(obj))
+        return True
+
+    async def _delete(self, obj: Json, key: ObjectKey) -> bool:
+        known = self._store.get(key)
+        if key.kind not in WATCHED:
+            uid = None
+        elif known is None or "deletionTimestamp" in known["metadata"] or not owned_by(known, obj["metadata"]["uid"]):
+            return False
+        else:
+            uid = known["metadata"]["uid"]
+        try:
+            await self._client.delete(WATCHED.get(key.kind) or _OTHERS[key.kind], key.namespace, key.name, uid)
+        except ApiError as error:
+            if not error.gone:
+                raise
+        return True
+
+    # --- status ----------------------------------------------------------------------------------------------------------------
+
+    async def _act_on_status(self, obj: Json, plan: Plan) -> float | None:
+        # What the store has now: what was read before the children were applied may be old.
+        latest = self._store.get(_key(obj))
+        if latest is None or latest["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return None
+        if plan.status is None or plan.status == latest.get("status"):
+            return plan.requeue_after
+        try:
+            answer = await self._client.apply_status(Resource(API_VERSION, obj["kind"]), obj, plan.status)
+        except ApiError as error:
+            if error.gone:
+                return None
+            where = {**_fields(_key(obj)), "verb": "apply status", "code": error.code}
+            log.log(logging.INFO if error.transient else logging.ERROR, error.message, extra=where)
+            raise RetryLater(error.message, error.retry_after) from error
+        self._store.put(prune({**latest, "metadata": answer["metadata"], "status": plan.status}), writer=_key(obj))
+        for event in plan.events:
+            self._recorder.record(latest, type=event.type, reason=event.reason, action=event.action, note=event.note)
+        return plan.requeue_after
+
+
+class _Refused(Exception):
+    def __init__(self, failure: Failure, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.failure = failure
+        self.error = error
+
+
+@contextmanager
+def _refusals(verb: Literal["apply", "delete"], key: ObjectKey) -> Iterator[None]:
+    try:
+        yield
+    except ApiError as error:
+        raise _Refused(Failure(key, verb, error.code, error.message), error) from error
+
+
+def _digest(desired: Json) -> str:
+    return sha256(orjson.dumps(desired, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _key(obj: Json) -> ObjectKey:
+    return ObjectKey(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+
+
+def _name(key: ObjectKey) -> str:
+    return f"{key.kind} {key.namespace}/{key.name}"
+
+
+def _fields(key: ObjectKey) -> Json:
+    return {"kind": key.kind, "namespace": key.namespace, "resource": key.name}
