@@ -59,7 +59,7 @@ def _unfinished(digest: str, name: str, status: Json) -> Ruling:
     if stalled.get("status") == "True":
         return Ruling(FAILED, "EvaluationFailed", f"{name} could not be measured: {stalled.get('message', '')}")
     nothing_yet = f"no passed evaluation for {short(digest)}"
-    if progress := status.get("progressText"):
+    if working.get("reason") == "Running" and (progress := status.get("progressText")):
         return Ruling(WAITING, "WaitingForVerdict", f"{nothing_yet}; {name} is running ({progress}).")
     waits = f"{name} waits: {working['message']}" if working.get("message") else f"{name} has not started."
     return Ruling(WAITING, "WaitingForVerdict", f"{nothing_yet}; {waits}")

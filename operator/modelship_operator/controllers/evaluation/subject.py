@@ -59,6 +59,22 @@ def artifact_of(name: str, training: Json | None) -> ArtifactRef | State:
     )
 
 
+def baseline_of(spec: ModelEvaluationSpec, evaluation: Json | None) -> list[MetricResult] | State | None:
+    """What gates compare with; None without a baseline; or the state of waiting for it."""
+    if spec.baseline_ref is None:
+        return None
+    name = spec.baseline_ref.evaluation
+    if evaluation is None:
+        return State("Waiting", Mark.RECONCILING, "WaitingForReference", f'ModelEvaluation "{name}" does not exist yet.')
+    status = evaluation.get("status", {})
+    if results := status.get("results"):
+        return [MetricResult.model_validate(result) for result in results]
+    stalled = find(status.get("conditions", []), "Stalled")
+    if stalled and stalled["status"] == "True":
+        return State("Waiting", Mark.STALLED, "BaselineFailed", f"{name} could not be measured: {stalled['message']}")
+    return State("Waiting", Mark.RECONCILING, "WaitingForBaseline", f"{name} has no results to compare with yet.")
+
+
 def pinned(job: Json | None) -> Pinned | None:
     """What a Job of this evaluation was started with: it stays that, whatever becomes of training and baseline since."""
     noted = (job or {}).get("metadata", {}).get("annotations", {}).get(PINNED_ANNOTATION)

@@ -39,6 +39,10 @@ def evaluated(verdict: str = "Passed", digest: str = DIGEST, *failing: str) -> J
     return {"status": {"verdict": verdict, "subject": {"artifactDigest": digest}, "gates": gates}}
 
 
+def running(progress: str) -> Json:
+    return {"status": {"progressText": progress, "conditions": [condition("Reconciling", f"{progress}.", "Running")]}}
+
+
 def condition(kind: str, message: str, reason: str = "R") -> Json:
     return {"type": kind, "status": "True", "reason": reason, "message": message}
 

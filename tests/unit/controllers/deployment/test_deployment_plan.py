@@ -24,6 +24,7 @@ from deployment_world import (
     ready_of,
     resource,
     rolled,
+    running,
     seen,
     stored,
     trained,
@@ -92,7 +93,7 @@ def refused(code: int, message: str = "exceeded quota") -> Failure:
             id="no evaluation",
         ),
         pytest.param(
-            seen(training=trained(), evaluations={"churn-cv": {"status": {"progressText": "fold 3 of 5"}}}),
+            seen(training=trained(), evaluations={"churn-cv": running("fold 3 of 5")}),
             "Reconciling",
             "WaitingForVerdict",
             "no passed evaluation for sha256:9f31…; churn-cv is running (fold 3 of 5).",

@@ -19,8 +19,8 @@ def evaluated(verdict: str, digest: str = DIGEST, *failing: str) -> dict[str, An
     return {"status": {"verdict": verdict, "subject": {"artifactDigest": digest}, "gates": gates}}
 
 
-def unfinished(progress: str = "", **conditions: str) -> dict[str, Any]:
-    listed = [{"type": kind, "status": "True", "reason": "R", "message": message} for kind, message in conditions.items()]
+def unfinished(progress: str = "", reason: str = "R", **conditions: str) -> dict[str, Any]:
+    listed = [{"type": kind, "status": "True", "reason": reason, "message": message} for kind, message in conditions.items()]
     return {"status": {"conditions": listed, **({"progressText": progress} if progress else {})}}
 
 
@@ -35,8 +35,16 @@ PASSED = Ruling("Passed")
         ({"a": evaluated("Passed"), "b": evaluated("Passed")}, PASSED),
         ({"churn-cv": None}, Ruling("Waiting", "WaitingForReference", 'ModelEvaluation "churn-cv" does not exist yet.')),
         (
-            {"churn-cv": unfinished("fold 3 of 5")},
+            {"churn-cv": unfinished("fold 3 of 5", "Running", Reconciling="fold 3 of 5.")},
             Ruling("Waiting", "WaitingForVerdict", "no passed evaluation for sha256:9f31…; churn-cv is running (fold 3 of 5)."),
+        ),
+        (
+            {"churn-cv": unfinished("fold 1 of 5", "Unschedulable", Reconciling="0/3 nodes fit: 3 Insufficient cpu.")},
+            Ruling(
+                "Waiting",
+                "WaitingForVerdict",
+                "no passed evaluation for sha256:9f31…; churn-cv waits: 0/3 nodes fit: 3 Insufficient cpu.",
+            ),
         ),
         (
             {"churn-cv": {}},

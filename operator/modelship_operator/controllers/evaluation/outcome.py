@@ -1,0 +1,78 @@
+"""How an evaluation ended, if it did: what was measured, or why nothing could be."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, failure_of
+from modelship_operator.controllers.common.outcome import parse_outcome
+from modelship_operator.controllers.common.pods import Ending, Finding, time_of
+from modelship_operator.controllers.evaluation.observed import Observed, Run
+from modelship_operator.controllers.framework import Json
+from modelship_operator.resources.job import FAIL_CODES
+from modelship_trainer.protocol import EvaluateResult
+
+
+class Measured(NamedTuple):
+    """The scoring pod said what it measured."""
+
+    result: EvaluateResult
+    at: datetime
+
+
+class Failed(NamedTuple):
+    """A Job is over without what it was for."""
+
+    why: Finding
+    at: datetime
+
+
+class Collecting(NamedTuple):
+    """A Job ended; how is not seen yet."""
+
+    until: datetime
+
+
+class Lost(NamedTuple):
+    """The artifact was scored, but the pod was deleted before its result was read: it is scored again."""
+
+    job: Json
+
+
+def outcome(seen: Observed, now: datetime) -> Measured | Failed | Collecting | Lost | None:
+    """How it ended; None while it goes on. Folds that are done are no end."""
+    for end in seen.score.endings:
+        if end.succeeded:
+            said = parse_outcome(end.text)
+            return Measured(said, end.finished_at) if isinstance(said, EvaluateResult) else Failed(_NO_RESULT, end.finished_at)
+    for run, worker in ((seen.score, "the scoring pod"), (seen.folds, "fold")):
+        if run.job is not None and (failed := condition_of(run.job, "Failed")):
+            return _failed(seen, run, worker, failed, now)
+    if seen.score.job is not None and (complete := condition_of(seen.score.job, "Complete")):
+        until = time_of(complete["lastTransitionTime"]) + GRACE
+        return Collecting(until) if now < until else Lost(seen.score.job)
+    return None
+
+
+_NO_RESULT = Finding(
+    "ResultLost", "the scoring pod ended well but wrote no result; compute.image must be made FROM the trainer image."
+)
+
+
+def _failed(seen: Observed, run: Run, worker: str, failed: Json, now: datetime) -> Failed | Collecting:
+    """Why a Job failed, but not before its pods had time to be seen. What a user has to fix comes before what was retried."""
+    at = time_of(failed["lastTransitionTime"])
+    final = [end for end in run.endings if end.exit_code in FAIL_CODES]
+    ends = final or counted(run.endings)
+    if ends:
+        return Failed(describe(ends[-1], worker, seen), at)
+    if now < at + GRACE:
+        return Collecting(at + GRACE)
+    return Failed(Finding(failed["reason"], f"{failed['message'].rstrip('.')}; its pods were deleted before they said why."), at)
+
+
+def describe(end: Ending, worker: str, seen: Observed) -> Finding:
+    """Why this pod ended, with the fields of an evaluation that help."""
+    named = f"fold {end.index + 1}" if worker == "fold" else worker
+    return failure_of(end, named, f"limit of {seen.spec.compute.memory}; raise compute.memory")
