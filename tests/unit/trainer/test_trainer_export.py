@@ -227,7 +227,7 @@ def test_a_graph_that_differs_is_not_published() -> None:
     model = OnnxModel(export(module, fitted, target).SerializeToString(), fitted)
     with torch.no_grad():
         next(module.parameters()).add_(100 * TOLERANCE)
-    with pytest.raises(UserError, match="the ONNX graph differs from PyTorch by .*; nothing was published") as caught:
+    with pytest.raises(UserError, match=r"the ONNX graph differs from PyTorch by .*; nothing was published") as caught:
         check(model, module, fitted, target, dataset.features, "x")
     assert caught.value.reason is FailureReason.EXPORT_MISMATCH
 
@@ -241,6 +241,6 @@ class Unexportable(nn.Module):
 
 def test_a_module_that_cannot_be_exported() -> None:
     _, fitted, _, _ = churn()
-    with pytest.raises(UserError, match="^the model cannot be exported to ONNX: ") as caught:
+    with pytest.raises(UserError, match=r"^the model cannot be exported to ONNX: ") as caught:
         export(Unexportable(), fitted, Target(task=Task.REGRESSION))
     assert caught.value.reason is FailureReason.EXPORT_MISMATCH

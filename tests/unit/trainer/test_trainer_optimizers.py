@@ -1,0 +1,99 @@
+"""Each optimiser's updates against its formula in numpy; schedules against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from modelship_trainer.recipe import Optimizer, Schedule
+from modelship_trainer.training.optimizers import build_optimizer, learning_rate_factor
+
+pytestmark = pytest.mark.unit
+
+START = np.array([1.0, -2.0, 0.5])
+CURVE = np.array([0.5, 2.0, 10.0])
+"""The loss is sum(CURVE * w^2) / 2, so its gradient is CURVE * w."""
+Update = Callable[[np.ndarray, np.ndarray, dict[str, Any], int], np.ndarray]
+
+
+def gradient_descent(w: np.ndarray, g: np.ndarray, state: dict[str, Any], t: int) -> np.ndarray:
+    return w - 0.05 * (g + 0.1 * w)
+
+
+def momentum(w: np.ndarray, g: np.ndarray, state: dict[str, Any], t: int) -> np.ndarray:
+    state["v"] = g + (0.9 * state["v"] if t > 1 else 0)
+    return w - 0.05 * state["v"]
+
+
+def nesterov(w: np.ndarray, g: np.ndarray, state: dict[str, Any], t: int) -> np.ndarray:
+    state["v"] = g + (0.9 * state["v"] if t > 1 else 0)
+    return w - 0.05 * (g + 0.9 * state["v"])
+
+
+def adam(w: np.ndarray, g: np.ndarray, state: dict[str, Any], t: int, decay: float = 0.1) -> np.ndarray:
+    """Kingma and Ba, algorithm 1, with an L2 penalty in the gradient."""
+    g = g + decay * w
+    state["m"] = 0.8 * state.get("m", 0) + 0.2 * g
+    state["s"] = 0.95 * state.get("s", 0) + 0.05 * g**2
+    return w - 0.05 * (state["m"] / (1 - 0.8**t)) / (np.sqrt(state["s"] / (1 - 0.95**t)) + 1e-8)
+
+
+def adamw(w: np.ndarray, g: np.ndarray, state: dict[str, Any], t: int) -> np.ndarray:
+    """Loshchilov and Hutter: the weights decay apart from the gradient."""
+    return adam(w * (1 - 0.05 * 0.1), g, state, t, decay=0.0)
+
+
+CASES: dict[str, tuple[dict[str, Any], Update]] = {
+    "gradientDescent": ({"gradientDescent": {"learningRate": 0.05, "weightDecay": 0.1}}, gradient_descent),
+    "sgd": ({"sgd": {"learningRate": 0.05, "weightDecay": 0.1}}, gradient_descent),
+    "momentum": ({"sgd": {"learningRate": 0.05, "momentum": 0.9}}, momentum),
+    "nesterov": ({"sgd": {"learningRate": 0.05, "momentum": 0.9, "nesterov": True}}, nesterov),
+    "adam": ({"adam": {"learningRate": 0.05, "beta1": 0.8, "beta2": 0.95, "weightDecay": 0.1}}, adam),
+    "adamw": ({"adamw": {"learningRate": 0.05, "beta1": 0.8, "beta2": 0.95, "weightDecay": 0.1}}, adamw),
+}
+
+
+@pytest.mark.parametrize(("spec", "update"), CASES.values(), ids=CASES)
+def test_updates(spec: dict[str, Any], update: Update) -> None:
+    weights = nn.Parameter(torch.tensor(START))
+    optimizer = build_optimizer(Optimizer.model_validate(spec), [weights])
+    expected, state = START.copy(), {}
+    for t in range(1, 8):
+        optimizer.zero_grad()
+        (torch.tensor(CURVE) * weights**2 / 2).sum().backward()
+        optimizer.step()
+        expected = update(expected, CURVE * expected, state, t)
+        np.testing.assert_allclose(weights.detach().numpy(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epoch", "expected"),
+    [
+        ({"constant": {}}, 7.5, 1),
+        ({"step": {"everyEpochs": 3, "gamma": 0.5}}, 2.99, 1),
+        ({"step": {"everyEpochs": 3, "gamma": 0.5}}, 3, 0.5),
+        ({"step": {"everyEpochs": 3, "gamma": 0.5}}, 9.5, 0.125),
+        ({"exponential": {"gamma": 0.9}}, 0.5, 1),
+        ({"exponential": {"gamma": 0.9}}, 2, 0.81),
+        ({"cosine": {}}, 0, 1),
+        ({"cosine": {}}, 5, 0.5),
+        ({"cosine": {"finalFraction": 0.2}}, 10, 0.2),
+    ],
+)
+def test_schedule(schedule: dict[str, Any], epoch: float, expected: float) -> None:
+    factor = learning_rate_factor(Schedule.model_validate(schedule), epoch, 10, 0, 0.25)
+    assert factor == pytest.approx(expected)
+
+
+def test_warmup_rises_to_one_and_the_schedule_starts_after_it() -> None:
+    """Two epochs of four steps: 1/8, 2/8 ... 8/8; then the cosine over the eight epochs that remain."""
+    cosine = Schedule.model_validate({"cosine": {}})
+    rising = [learning_rate_factor(cosine, step / 4, 10, 2, 0.25) for step in range(8)]
+    assert rising == pytest.approx([step / 8 for step in range(1, 9)])
+    assert learning_rate_factor(cosine, 2, 10, 2, 0.25) == pytest.approx(1)
+    assert learning_rate_factor(cosine, 6, 10, 2, 0.25) == pytest.approx(0.5)
