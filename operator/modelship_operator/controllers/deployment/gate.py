@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.evaluation.verdict import FAILED, PASSED, failing_gates
 
 Json = dict[str, Any]
@@ -46,8 +47,8 @@ def _rule_one(digest: str, name: str, evaluation: Json | None) -> Ruling:
         return _unfinished(digest, name, status)
     measured = status.get("subject", {}).get("artifactDigest", "")
     if measured != digest:
-        what = short(measured) or "no known artifact"
-        message = f"{name} measured {what}, not {short(digest)}; name an evaluation of the artifact to be served."
+        what = short_digest(measured) if measured else "no known artifact"
+        message = f"{name} measured {what}, not {short_digest(digest)}; name an evaluation of the artifact to be served."
         return Ruling(FAILED, "DigestNotProven", message)
     if verdict != PASSED:
         return Ruling(FAILED, "GateFailed", f"{name}: {failing_gates(status)}.")
@@ -58,7 +59,7 @@ def _unfinished(digest: str, name: str, status: Json) -> Ruling:
     stalled, working = condition(status, "Stalled"), condition(status, "Reconciling")
     if stalled.get("status") == "True":
         return Ruling(FAILED, "EvaluationFailed", f"{name} could not be measured: {stalled.get('message', '')}")
-    nothing_yet = f"no passed evaluation for {short(digest)}"
+    nothing_yet = f"no passed evaluation for {short_digest(digest)}"
     if working.get("reason") == "Running" and (progress := status.get("progressText")):
         return Ruling(WAITING, "WaitingForVerdict", f"{nothing_yet}; {name} is running ({progress}).")
     waits = f"{name} waits: {working['message']}" if working.get("message") else f"{name} has not started."
@@ -68,8 +69,3 @@ def _unfinished(digest: str, name: str, status: Json) -> Ruling:
 def condition(status: Json, kind: str) -> Json:
     """A condition of the status; empty where it has none of this type."""
     return next((entry for entry in status.get("conditions", []) if entry["type"] == kind), {})
-
-
-def short(digest: str) -> str:
-    """`sha256:9f31…`."""
-    return f"{digest[:11]}…" if len(digest) > 11 else digest

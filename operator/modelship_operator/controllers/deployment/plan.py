@@ -12,6 +12,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State
+from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.deployment import status
 from modelship_operator.controllers.deployment.gate import NO_GATE, WAITING, rule
 from modelship_operator.controllers.deployment.observed import Observed
@@ -29,22 +30,21 @@ RETRY_NAME_SECONDS = 5.0
 
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be."""
+    rollout = observe_rollout(seen.deployment, seen.pods, seen.status.get("servedDigest"), now)
     try:
         spec = seen.spec
     except ValidationError as error:
-        return _say(seen, status.Facts(status.invalid(error)), now)
-    rollout = observe_rollout(seen.deployment, seen.pods, seen.status.get("servedDigest"), now)
+        return _say(seen, status.Facts(status.invalid(error), rollout), now)
     artifact = _artifact(seen)
     if isinstance(artifact, State):
-        return _hold(seen, status.Facts(artifact, rollout, gate=WAITING if spec.gate else NO_GATE), now)
-    facts = status.Facts(status.UNKNOWN, rollout, gate=NO_GATE, target=artifact.digest)
-    if spec.gate:
-        ruling = rule(artifact.digest, seen.evaluations)
-        facts = facts._replace(gate=ruling.summary)
-        if not ruling.passed:
-            mark = Mark.STALLED if ruling.summary == FAILED else Mark.RECONCILING
-            return _hold(seen, facts._replace(state=State("Gated", mark, ruling.reason, ruling.message)), now)
-    return _serve(seen, children(seen.settings, Serving(seen.owner, spec, artifact)), facts, now)
+        return _hold(seen, status.Facts(artifact, rollout, WAITING if spec.gate else NO_GATE), now)
+    ruling = rule(artifact.digest, seen.evaluations) if spec.gate else None
+    if ruling and not ruling.passed:
+        state = State("Gated", Mark.STALLED if ruling.summary == FAILED else Mark.RECONCILING, ruling.reason, ruling.message)
+        return _hold(seen, status.Facts(state, rollout, ruling.summary, artifact.digest), now)
+    planned = children(seen.settings, Serving(seen.owner, spec, artifact))
+    state, apply, requeue = _serve(seen, planned, rollout, artifact.digest)
+    return _say(seen, status.Facts(state, rollout, ruling.summary if ruling else NO_GATE, artifact.digest), now, apply, requeue)
 
 
 def _artifact(seen: Observed) -> ArtifactRef | State:
@@ -64,20 +64,22 @@ def _hold(seen: Observed, facts: status.Facts, now: datetime) -> Plan:
     return _say(seen, facts, now, apply)
 
 
-def _serve(seen: Observed, planned: tuple[Json, ...], facts: status.Facts, now: datetime) -> Plan:
+def _serve(
+    seen: Observed, planned: tuple[Json, ...], rollout: Rollout, target: str
+) -> tuple[State, tuple[Json, ...], float | None]:
+    """What is proven: the state, what to apply, and when to look again."""
     if seen.name_taken:
         message = f'Deployment "{seen.owner.name}" is there and not of this ModelDeployment; waiting until it is deleted.'
-        return _say(seen, facts._replace(state=_going("NameTaken", message)), now, requeue_after=RETRY_NAME_SECONDS)
+        return _going("NameTaken", message), (), RETRY_NAME_SECONDS
     if seen.refusal:
-        return _say(seen, facts._replace(state=_refused(seen)), now, requeue_after=RETRY_REFUSED_SECONDS)
+        return _refused(seen), (), RETRY_REFUSED_SECONDS
     if not is_current(seen.deployment, planned):
-        message = f"applying what serves {status.short(facts.target)}."
-        return _say(seen, facts._replace(state=_going("RollingOut", message)), now, planned)
-    return _say(seen, facts._replace(state=_rolled(seen, facts.rollout, facts.target)), now)
+        return _going("RollingOut", f"applying what serves {short_digest(target)}."), planned, None
+    return _rolled(seen, rollout, target), (), None
 
 
 def _rolled(seen: Observed, rollout: Rollout, target: str) -> State:
-    wanted, digest = seen.spec.replicas, status.short(target)
+    wanted, digest = seen.spec.replicas, short_digest(target)
     if rollout.done and wanted == 0:
         return State("Serving", Mark.DONE, "ScaledToZero", "replicas is 0: nothing serves.")
     if rollout.done:

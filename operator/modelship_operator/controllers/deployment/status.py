@@ -8,23 +8,18 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State, conditions, find
-from modelship_operator.controllers.deployment.gate import short
+from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.deployment.observed import Observed
 from modelship_operator.controllers.deployment.rollout import Rollout
 from modelship_operator.controllers.framework import Event, Json
 from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, selector
-
-__all__ = ["UNKNOWN", "Facts", "events", "invalid", "short", "status"]
-
-UNKNOWN = State("Waiting", Mark.RECONCILING, "Unknown", "not looked at yet.")
-NOTHING = Rollout(0, 0, 0, None, False, None)
 
 
 class Facts(NamedTuple):
     """What the status is made of besides the resource."""
 
     state: State
-    rollout: Rollout = NOTHING
+    rollout: Rollout
     gate: str | None = None
     target: str = ""
     """Digest that the spec asks for; empty while it is not known."""
@@ -33,7 +28,13 @@ class Facts(NamedTuple):
 def status(seen: Observed, facts: Facts, now: datetime) -> Json:
     """The whole status."""
     rollout, replicas = facts.rollout, seen.resource["spec"].get("replicas", 1)
-    optional = {"servedDigest": rollout.served_digest, "targetDigest": facts.target, "gate": facts.gate}
+    served = rollout.served_digest
+    optional = {
+        "servedDigest": served,
+        "digestText": served and short_digest(served),
+        "targetDigest": facts.target,
+        "gate": facts.gate,
+    }
     return {
         "observedGeneration": seen.generation,
         "phase": facts.state.phase,

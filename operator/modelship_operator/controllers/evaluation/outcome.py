@@ -69,7 +69,7 @@ def _failed(seen: Observed, run: Run, worker: str, failed: Json, now: datetime) 
         return Failed(describe(ends[-1], worker, seen), at)
     if now < at + GRACE:
         return Collecting(at + GRACE)
-    return Failed(Finding(failed["reason"], f"{failed['message'].rstrip('.')}; its pods were deleted before they said why."), at)
+    return Failed(Finding("WorkerFailed", f"{failed['message'].rstrip('.')}; its pods were deleted before they said why."), at)
 
 
 def describe(end: Ending, worker: str, seen: Observed) -> Finding:

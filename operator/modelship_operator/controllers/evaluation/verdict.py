@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from modelship_operator.controllers.common.outcome import short_digest
 from modelship_trainer.judgement import Gate, Method, MetricResult, judge
 from modelship_trainer.protocol import EvaluateResult
 
@@ -33,6 +34,7 @@ def verdict_of(gates: Sequence[Gate], measured: EvaluateResult, baseline: Sequen
             "recipeDigest": measured.recipe_digest,
             "dataDigest": measured.data_digest,
         },
+        "digestText": short_digest(measured.artifact_digest),
         "report": {"uri": measured.report, "digest": measured.report_digest},
     }
 

@@ -44,7 +44,10 @@ MISMATCH = (
     '"message":"model.onnx is sha256:77aa…, evaluated was sha256:c0de…; nothing was started."}'
 )
 UNAVAILABLE = '{"schemaVersion":1,"result":"Failed","reason":"StoreUnavailable","message":"no manifest; trying again."}'
-NOT_SERVABLE = '{"schemaVersion":1,"result":"Failed","reason":"InternalError","message":"the artifact has no sample.json; nothing was started."}'
+NOT_SERVABLE = (
+    '{"schemaVersion":1,"result":"Failed","reason":"InternalError",'
+    '"message":"the artifact has no sample.json; nothing was started."}'
+)
 TAKEN = {"metadata": {"name": "churn", "namespace": "default", "labels": {"app": "x"}}, "spec": {"replicas": 1}}
 LATE = {"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}
 UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": at(-300)}
@@ -389,6 +392,7 @@ def test_the_status_is_complete() -> None:
         "readyReplicas": 2,
         "selector": "modelship.dev/kind=ModelDeployment,modelship.dev/name=churn",
         "servedDigest": DIGEST,
+        "digestText": "sha256:9f31…",
         "targetDigest": DIGEST,
         "gate": "Passed",
         "endpoint": {"url": "http://churn.default.svc:8000", "grpc": "churn.default.svc:8001", "model": "churn"},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelship_operator.controllers.deployment.gate import Ruling, rule, short
+from modelship_operator.controllers.deployment.gate import Ruling, rule
 
 pytestmark = pytest.mark.unit
 
@@ -104,7 +104,3 @@ PASSED = Ruling("Passed")
 )
 def test_the_gate(evaluations: dict[str, Any], ruling: Ruling) -> None:
     assert rule(DIGEST, evaluations) == ruling
-
-
-def test_a_digest_is_shortened() -> None:
-    assert (short(DIGEST), short("")) == ("sha256:9f31…", "")

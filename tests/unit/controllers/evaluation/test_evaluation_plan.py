@@ -223,7 +223,7 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
         pytest.param(
             ready(folds=job("folds", INDEXES)),
             "Stalled",
-            "MaxFailedIndexesExceeded",
+            "WorkerFailed",
             "Job has exceeded the specified maximal number of failed indexes; its pods were deleted before they said why.",
             "",
             id="failed, its pods are gone",
@@ -389,6 +389,7 @@ def test_the_verdict_is_complete() -> None:
         "results": [{"metric": "roc_auc", "mean": 0.861, "std": 0.0101489, "folds": [0.85, 0.87, 0.863], "test": 0.86}],
         "gates": [{"metric": "roc_auc", "statistic": "mean", "passed": True, "message": "roc_auc 0.861 is at least 0.80"}],
         "subject": {"artifactDigest": DIGEST, "recipeDigest": RECIPE_DIGEST, "dataDigest": DATA_DIGEST},
+        "digestText": "sha256:9f31…",
         "rows": 114,
         "report": {"uri": f"pvc://models/evaluations/{UID}/report.html", "digest": REPORT_DIGEST},
     }
@@ -477,7 +478,7 @@ def test_planning_again_says_the_same(observed: Observed) -> None:
         (ready(), []),
         (ready(scored(0.9, 0.9), folds=DONE_FOLDS, score=job("score")), [("Normal", "GatesPassed")]),
         (ready(scored(0.7, 0.7), folds=DONE_FOLDS, score=job("score")), [("Warning", "GatesFailed")]),
-        (ready(folds=job("folds", INDEXES)), [("Warning", "MaxFailedIndexesExceeded")]),
+        (ready(folds=job("folds", INDEXES)), [("Warning", "WorkerFailed")]),
         (ready(unscheduled("folds"), folds=job("folds")), [("Warning", "Unschedulable")]),
     ],
 )

@@ -1,0 +1,168 @@
+"""The children of a ModelDeployment as the API server gets them: golden files, and what must hold whatever a user asks for.
+
+`MODELSHIP_UPDATE_GOLDEN=1 pytest tests/unit/resources/serving` writes the golden files anew; the diff is reviewed as code.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from modelship_operator.api.deployment import ModelDeploymentSpec
+from modelship_operator.resources.common import Owner
+from modelship_operator.resources.served_model import CHILDREN_ANNOTATION, children, is_current, scaled
+from modelship_operator.resources.serving import Serving
+from modelship_operator.resources.settings import PodSettings
+from modelship_trainer.protocol import ArtifactRef
+
+pytestmark = pytest.mark.unit
+
+GOLDEN = Path(__file__).parent / "golden"
+SETTINGS = PodSettings("trainer:1", "modelship/triton:1", "modelship/front:1", "modelship/operator:1")
+OWNER = Owner("ModelDeployment", "team-a", "churn", "11111111-aaaa")
+DIGEST = "sha256:" + "9f" * 32
+ARTIFACT = ArtifactRef(uri=f"pvc://models/artifacts/{DIGEST.replace(':', '-')}", digest=DIGEST)
+FULL: dict[str, Any] = {
+    "replicas": 3,
+    "runtime": {"image": "nvcr.io/nvidia/tritonserver:25.08-py3"},
+    "compute": {
+        "accelerator": {"count": 1},
+        "cpu": "4",
+        "memory": "16Gi",
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "priorityClassName": "serving",
+    },
+    "batching": {"maxBatchSize": 256, "dynamic": False},
+    "optimization": {"graph": "Extended", "threads": 4, "instances": 2},
+    "strategy": {"rollingUpdate": {"maxSurge": 2, "maxUnavailable": 1}},
+    "access": {
+        "from": [{"podLabels": {"may": "ask"}}, {"namespaces": ["web", "batch"]}, {"namespaces": ["x"], "podLabels": {"a": "b"}}],
+        "maxBodyMebibytes": 128,
+        "timeoutSeconds": 120,
+    },
+    "progressDeadlineSeconds": 900,
+}
+
+
+def made(settings: PodSettings = SETTINGS, **spec: Any) -> tuple[dict[str, Any], ...]:
+    parsed = ModelDeploymentSpec.model_validate({"modelRef": {"training": "churn"}, **spec})
+    return children(settings, Serving(OWNER, parsed, ARTIFACT))
+
+
+def child(kind: str, **spec: Any) -> dict[str, Any]:
+    return next(item for item in made(**spec) if item["kind"] == kind)
+
+
+def containers(**spec: Any) -> dict[str, dict[str, Any]]:
+    pod = child("Deployment", **spec)["spec"]["template"]["spec"]
+    return {entry["name"]: entry for entry in [*pod["initContainers"], *pod["containers"]]}
+
+
+@pytest.mark.parametrize(("name", "spec"), [("defaults", {}), ("full", FULL)])
+def test_the_whole_manifests(name: str, spec: dict[str, Any]) -> None:
+    path, text = GOLDEN / f"{name}.yaml", yaml.safe_dump_all(made(**spec), sort_keys=False, width=132)
+    if os.environ.get("MODELSHIP_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("spec", [{}, FULL], ids=["defaults", "full"])
+def test_every_container_is_restricted(spec: dict[str, Any]) -> None:
+    """The restricted Pod Security Standard, and a read-only root besides."""
+    pod = child("Deployment", **spec)["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for name, container in containers(**spec).items():
+        context = container["securityContext"]
+        assert context == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}, (
+            name
+        )
+    assert all("hostPath" not in volume for volume in pod["volumes"])
+
+
+def test_the_store_is_mounted_read_only_and_only_by_the_step_that_verifies() -> None:
+    mounts = {name: {mount["name"]: mount for mount in entry["volumeMounts"]} for name, entry in containers().items()}
+    assert mounts["model-repository"]["store"] == {"name": "store", "mountPath": "/mnt/pvc/models", "readOnly": True}
+    assert mounts["triton"]["models"]["readOnly"] is True
+    assert "store" not in mounts["triton"] | mounts["front"]
+    assert "models" not in mounts["front"]
+
+
+def test_triton_listens_on_loopback_alone() -> None:
+    arguments = containers()["triton"]["args"]
+    assert [argument for argument in arguments if "-address=" in argument] == [
+        "--http-address=127.0.0.1",
+        "--grpc-address=127.0.0.1",
+        "--metrics-address=127.0.0.1",
+    ]
+    assert "ports" not in containers()["triton"]
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 600])
+def test_the_grace_period_outlasts_a_drain(seconds: int) -> None:
+    access = {"timeoutSeconds": seconds}
+    grace = child("Deployment", access=access)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= 5 + seconds + 20
+
+
+def test_all_names_are_the_deployments() -> None:
+    selector = {"modelship.dev/kind": "ModelDeployment", "modelship.dev/name": "churn"}
+    deployment = child("Deployment")
+    assert {item["metadata"]["name"] for item in made()} == {"churn"}
+    assert deployment["spec"]["selector"]["matchLabels"] == selector
+    assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert child("Service")["spec"]["selector"] == selector
+    assert child("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == selector
+    assert child("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == selector
+
+
+@pytest.mark.parametrize(
+    ("peers", "client_rules"),
+    [
+        (None, [{"ports": [{"port": 8000, "protocol": "TCP"}, {"port": 8001, "protocol": "TCP"}]}]),
+        ([], []),
+    ],
+    ids=["everybody", "nobody"],
+)
+def test_who_may_connect(peers: list[Any] | None, client_rules: list[Any]) -> None:
+    access = {} if peers is None else {"from": peers}
+    rules = child("NetworkPolicy", access=access)["spec"]["ingress"]
+    assert [rule for rule in rules if rule["ports"][0]["port"] != 8002] == client_rules
+
+
+def test_nothing_leaves_a_serving_pod() -> None:
+    spec = child("NetworkPolicy")["spec"]
+    assert "Egress" in spec["policyTypes"]
+    assert "egress" not in spec
+
+
+def test_a_change_of_anything_is_seen_and_nothing_else() -> None:
+    """The Deployment's annotation speaks for all children, those that are not watched too."""
+    before = made()
+    assert is_current(before[-1], made())
+    for spec in ({"replicas": 2}, {"access": {"from": []}}, {"access": {"timeoutSeconds": 5}}, {"batching": {"dynamic": False}}):
+        assert not is_current(before[-1], made(**spec)), spec
+    assert not is_current(before[-1], made(PodSettings("trainer:1", "triton:2", "front:1", "operator:1")))
+    assert not is_current(None, made())
+
+
+def test_what_is_held_keeps_its_pods() -> None:
+    observed = {**child("Deployment"), "status": {"replicas": 1}}
+    held = scaled(observed, 4)
+    assert held["spec"]["template"] == observed["spec"]["template"]
+    assert held["spec"]["replicas"] == 4
+    assert "status" not in held
+    assert held["metadata"]["annotations"][CHILDREN_ANNOTATION] == "held"
+    assert not is_current(held, made())
+
+
+def test_building_changes_nothing_that_it_was_given() -> None:
+    parsed = ModelDeploymentSpec.model_validate({"modelRef": {"training": "churn"}, **FULL})
+    serving = Serving(OWNER, parsed, ARTIFACT)
+    assert children(SETTINGS, serving) == children(SETTINGS, serving)
