@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -36,3 +40,25 @@ class FailsInTraining(nn.Module):
 
 def fails_in_training(input_shape: tuple[int, ...], output_size: int) -> nn.Module:
     return FailsInTraining()
+
+
+class Mortal(nn.Module):
+    """Sends its own process a signal in the `at`-th training batch, once: `marker` is made then."""
+
+    def __init__(self, width: int, outputs: int, at: int, number: int, marker: str) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(width, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, outputs))
+        self.at, self.number, self.marker, self.batches = at, number, Path(marker), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.batches += 1
+            if self.batches == self.at and not self.marker.exists():
+                self.marker.touch()
+                os.kill(os.getpid(), self.number)
+        out: torch.Tensor = self.layers(x)
+        return out
+
+
+def mortal(input_shape: tuple[int, ...], output_size: int, *, at: int, number: int, marker: str) -> nn.Module:
+    return Mortal(math.prod(input_shape), output_size, at, number, marker)
