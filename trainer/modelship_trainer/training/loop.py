@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from modelship_trainer.data.prepare import Examples, Prepared
+from modelship_trainer.data.prepare import Prepared
 from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.models import build, explain_user_code
 from modelship_trainer.protocol import FailureReason, Progress
 from modelship_trainer.recipe import Recipe, Task, Training
+from modelship_trainer.training.batches import Batches
 from modelship_trainer.training.checkpoint import Checkpoints
 from modelship_trainer.training.device import autocast_type, random_state, restore_random_state, seed_everything
 from modelship_trainer.training.optimizers import build_optimizer, learning_rate_factor
@@ -125,8 +126,7 @@ class _Run:
     module: nn.Module
     optimizer: torch.optim.Optimizer
     loss: nn.Module
-    x: Tensor
-    y: Tensor
+    batches: Batches
     watch: Watch
     checkpoints: Checkpoints | None
     autocast: torch.dtype | None
@@ -219,8 +219,8 @@ def _setup(recipe: Recipe, prepared: Prepared, device: torch.device, checkpoints
     if spec.warmup_epochs >= spec.epochs:
         raise UserError(FailureReason.RECIPE_INVALID, "training.warmupEpochs must be below training.epochs.")
     seed_everything(spec.seed, deterministic=spec.deterministic)
-    x, y = _tensors(prepared.train, device)
-    module = build(recipe.model, tuple(x.shape[1:]), prepared.target.output_size).to(device)
+    batches = Batches(prepared.train, device)
+    module = build(recipe.model, batches.row_shape, prepared.target.output_size).to(device)
     optimizer = build_optimizer(spec.optimizer, module.parameters())
     autocast = autocast_type(spec.precision, device)
     run = _Run(
@@ -231,23 +231,16 @@ def _setup(recipe: Recipe, prepared: Prepared, device: torch.device, checkpoints
         module=module,
         optimizer=optimizer,
         loss=nn.CrossEntropyLoss() if spec.task is Task.CLASSIFICATION else nn.MSELoss(),
-        x=x,
-        y=y,
+        batches=batches,
         watch=Watch.of(spec),
         checkpoints=checkpoints,
         autocast=autocast,
         scaler=torch.amp.GradScaler(device.type, enabled=autocast is torch.float16),
-        steps_per_epoch=len(_steps(len(x), spec, module)),
+        steps_per_epoch=len(_steps(len(batches), spec, module)),
         learning_rate=spec.optimizer.value.learning_rate,
     )
     run.resume()
     return run
-
-
-def _tensors(examples: Examples, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Features `[N, ...]` float32; classes `[N]` int64, or values `[N, 1]` float32."""
-    x, y = torch.from_numpy(examples.x).to(device), torch.from_numpy(examples.y).to(device)
-    return x, y if y.dtype == torch.int64 else y[:, None]
 
 
 # --- an epoch -----------------------------------------------------------------------------------------------------------------
@@ -284,8 +277,8 @@ def _train_epoch(run: _Run, should_stop: Callable[[], bool]) -> None:
         Interrupted: after a checkpoint, between two steps.
     """
     run.module.train()
-    steps = _steps(len(run.x), run.spec, run.module)
-    x, y = _shuffled(run)
+    steps = _steps(len(run.batches), run.spec, run.module)
+    run.batches.arrange(_order(run))
     losses = _Losses(run)
     for number in range(run.step - run.epoch * run.steps_per_epoch, len(steps)):
         if should_stop():
@@ -293,7 +286,7 @@ def _train_epoch(run: _Run, should_stop: Callable[[], bool]) -> None:
             run.save()
             raise Interrupted
         _set_learning_rate(run, number, len(steps))
-        rows = _take_step(run, x, y, steps[number], losses)
+        rows = _take_step(run, steps[number], losses)
         run.step += 1
         run.clock.steps += 1
         run.clock.rows += rows
@@ -301,13 +294,11 @@ def _train_epoch(run: _Run, should_stop: Callable[[], bool]) -> None:
     losses.check()
 
 
-def _shuffled(run: _Run) -> tuple[Tensor, Tensor]:
-    """The rows in this epoch's order, which seed and epoch alone decide: a resumed epoch sees the same one."""
+def _order(run: _Run) -> Tensor | None:
+    """This epoch's order of the rows, which seed and epoch alone decide: a resumed epoch sees the same one."""
     if run.spec.optimizer.gradient_descent:
-        return run.x, run.y
-    generator = torch.Generator().manual_seed((run.spec.seed << 32) + run.epoch)
-    order = torch.randperm(len(run.x), generator=generator).to(run.device)
-    return run.x[order], run.y[order]
+        return None
+    return torch.randperm(len(run.batches), generator=torch.Generator().manual_seed((run.spec.seed << 32) + run.epoch))
 
 
 def _set_learning_rate(run: _Run, number: int, count: int) -> None:
@@ -317,13 +308,14 @@ def _set_learning_rate(run: _Run, number: int, count: int) -> None:
         group["lr"] = run.learning_rate * factor
 
 
-def _take_step(run: _Run, x: Tensor, y: Tensor, step: Step, losses: _Losses) -> int:
+def _take_step(run: _Run, step: Step, losses: _Losses) -> int:
     """One optimiser step on the mean gradient of the step's rows; returns their number."""
     rows = sum(stop - start for start, stop in step)
     run.optimizer.zero_grad(set_to_none=True)
     for start, stop in step:
+        x, y = run.batches(start, stop)
         with torch.autocast(run.device.type, run.autocast) if run.autocast else nullcontext():
-            loss = run.loss(run.module(x[start:stop]), y[start:stop])
+            loss = run.loss(run.module(x), y)
         losses.add(loss.detach(), stop - start)
         share = loss if len(step) == 1 else loss * ((stop - start) / rows)
         run.scaler.scale(share).backward()
