@@ -15,7 +15,7 @@ from modelship_operator.controllers.training import status
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.controllers.training.retry import Collecting, Failed, Succeeded, last_failure, outcome
 from modelship_operator.controllers.training.suspend import HELD, must_toggle
-from modelship_operator.controllers.training.ttl import after_the_end
+from modelship_operator.controllers.training.ttl import after_the_end, seconds_left
 from modelship_operator.resources.job import indexed_job
 from modelship_operator.resources.pod import CONTAINER, TASK_LIMIT, Work, task_bytes
 from modelship_trainer.protocol import RunRef, TrainTask
@@ -28,8 +28,7 @@ RETRY_NAME_SECONDS = 5.0
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be. In this order: what is over stays over; what ended is written down; only then is anything started."""
     if seen.finished:
-        again = status.observed_again(seen)
-        return Plan(status=again) if again else after_the_end(seen, now)
+        return after_the_end(seen, now)
     try:
         spec = seen.spec
     except ValidationError as error:
@@ -37,10 +36,11 @@ def plan(seen: Observed, now: datetime) -> Plan:
     end = outcome(seen, now)
     if isinstance(end, Succeeded):
         note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
-        return Plan(status=status.succeeded(seen, end, now), events=(Event("Normal", Reason.SUCCEEDED, note, "Train"),))
+        event = Event("Normal", Reason.SUCCEEDED, note, "Train")
+        return Plan(status=status.succeeded(seen, end, now), events=(event,), requeue_after=seconds_left(seen, end.at, now))
     if isinstance(end, Failed):
         event = Event("Warning", end.why.reason, end.why.message[:1024], "Train")
-        return Plan(status=status.failed(seen, end, now), events=(event,))
+        return Plan(status=status.failed(seen, end, now), events=(event,), requeue_after=seconds_left(seen, end.at, now))
     if seen.refusal:
         return _refused(seen, now)
     if isinstance(end, Collecting):

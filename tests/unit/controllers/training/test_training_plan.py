@@ -78,9 +78,9 @@ def failure(reason: FailureReason, message: str) -> str:
     return Said(reason=reason, message=message).model_dump_json(by_alias=True)
 
 
-def failed(reason: str, message: str, *, attempts: int | None = 1, seconds: float = -60) -> Plan:
-    status = says("Failed", "Stalled", reason, message, **STARTED, attempts=attempts, completionTime=at(seconds))
-    return Plan(status=status, events=(Event("Warning", reason, message, "Train"),))
+def failed(reason: str, message: str, *, attempts: int | None = 1, requeue: float | None = None) -> Plan:
+    status = says("Failed", "Stalled", reason, message, **STARTED, attempts=attempts, completionTime=at(-60))
+    return Plan(status=status, events=(Event("Warning", reason, message, "Train"),), requeue_after=requeue)
 
 
 def waits(reason: str, message: str, **options: Any) -> Plan:
@@ -172,6 +172,16 @@ ROWS: dict[str, Row] = {
     ),
     # --- the end, well
     "the pod's result is the training's": Row(seen(SUCCESS, has=job()), Plan(status=DONE, events=SUCCEEDED_EVENT)),
+    "a result is written down first, and its Job goes when the TTL is over": Row(
+        seen(SUCCESS, has=job(), ttlSecondsAfterFinished=100), Plan(status=DONE, events=SUCCEEDED_EVENT, requeue_after=40)
+    ),
+    "even when that is now": Row(
+        seen(SUCCESS, has=job(), ttlSecondsAfterFinished=0), Plan(status=DONE, events=SUCCEEDED_EVENT, requeue_after=0)
+    ),
+    "a failure's Job has the same TTL": Row(
+        seen(ended(64, failure(FailureReason.DATA_INVALID, "no.")), has=job(POLICY, failed=1), ttlSecondsAfterFinished=70),
+        failed("DataInvalid", "no.", requeue=10),
+    ),
     "the result counts before its Job knows, with the pods that failed before it": Row(
         seen(ended(1, "ValueError: no", name="p", seconds=-90), SUCCESS, has=job(failed=1)),
         Plan(status=DONE | {"attempts": 1}, events=SUCCEEDED_EVENT),
@@ -425,9 +435,11 @@ ROWS: dict[str, Row] = {
     "a TTL leaves the Job of somebody else": Row(seen(status=DONE, has=job(owner="other"), ttlSecondsAfterFinished=0), Plan()),
     "an edit of a finished run is observed": Row(
         seen(status=DONE, generation=2, suspend=True, ttlSecondsAfterFinished=60),
-        Plan(
-            status=says("Succeeded", "Ready", "Succeeded", FINISHED_TEXT, generation=2, **STARTED, **RESULT_FACTS),
-        ),
+        Plan(status=says("Succeeded", "Ready", "Succeeded", FINISHED_TEXT, generation=2, **STARTED, **RESULT_FACTS)),
+    ),
+    "an edit that brings a TTL of the past": Row(
+        seen(status=DONE, has=job(over("Complete")), generation=2, ttlSecondsAfterFinished=0),
+        Plan(delete=(KEY,), status=says("Succeeded", "Ready", "Succeeded", FINISHED_TEXT, generation=2, **STARTED, **RESULT_FACTS)),
     ),
     # --- what should not be
     "a recipe that no environment could carry": Row(
@@ -481,7 +493,8 @@ def test_what_was_done_is_not_done_again(row: Row) -> None:
             assert again.apply == (train_job(after),)  # the trial that follows a refusal
             continue
         assert again.apply == ()
-        assert again.delete == ()
+        if again.delete:
+            assert first.requeue_after == 0  # our own writes wake nobody: a plan that leaves something to do says when
         assert again.events == ()
         assert again.status in (None, after.status)
 
