@@ -29,6 +29,7 @@ Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 ADMIN = "admin"
+_KUBECTL_CACHE = "kubectl-cache"
 START_SECONDS = 90
 STOP_SECONDS = 20
 _AUDIT_POLICY = {
@@ -71,8 +72,21 @@ class ControlPlane:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the admin; the caller looks at the exit status."""
-        command = [str(self.binaries / "kubectl"), "--kubeconfig", str(self.kubeconfig()), *arguments]
+        cache = self.folder / _KUBECTL_CACHE
+        command = [str(self.binaries / "kubectl"), "--kubeconfig", str(self.kubeconfig()), f"--cache-dir={cache}", *arguments]
         return subprocess.run(command, input=stdin, text=True, capture_output=True, check=False, timeout=120)
+
+    def install_crds(self) -> None:
+        """Apply `crds/` and wait until they serve."""
+        for arguments in (
+            ("apply", "--server-side", "-f", str(ROOT / "crds")),
+            ("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"),
+        ):
+            done = self.kubectl(*arguments)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+        # It knows the server as it was before.
+        shutil.rmtree(self.folder / _KUBECTL_CACHE)
 
     def audit_events(self) -> list[Json]:
         """All requests that were answered so far, oldest first."""

@@ -57,7 +57,7 @@ def check(text: str) -> Iterator[Document]:
     """
     number = 0
     try:
-        for value in yaml.load_all(text, Loader=_Loader):
+        for value in yaml.load_all(text, Loader=KubectlLoader):
             if value is not None:
                 number += 1
                 yield _document(number, value)
@@ -117,7 +117,7 @@ def _spec(kind: Kind, spec: object) -> list[Problem]:
     if spec is None:
         return [Problem("spec", "required")]
     try:
-        text = json.dumps(_as_sent(spec, ("spec",)), allow_nan=False)
+        text = json.dumps(as_sent(spec, ("spec",)), allow_nan=False)
         kind.spec.model_validate_json(text, strict=True, by_alias=True, by_name=False)
     except _NotJson as error:
         return [error.problem]
@@ -135,12 +135,12 @@ class _NotJson(Exception):
         self.problem = problem
 
 
-def _as_sent(value: Any, path: Path) -> Any:
+def as_sent(value: Any, path: Path = ()) -> Any:
     """The value as the API server gets to see it: null fields are as if left out, 1.0 is 1."""
     if isinstance(value, dict):
-        return {_key(key): _as_sent(item, (*path, _key(key))) for key, item in value.items() if item is not None}
+        return {_key(key): as_sent(item, (*path, _key(key))) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_as_sent(item, (*path, index)) for index, item in enumerate(value)]
+        return [as_sent(item, (*path, index)) for index, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise _NotJson(Problem(_text(path), f"must be a finite number, not {value}"))
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -152,7 +152,7 @@ def _key(key: Hashable) -> str:
     return key if isinstance(key, str) else json.dumps(key)
 
 
-class _Loader(yaml.SafeLoader):
+class KubectlLoader(yaml.SafeLoader):
     """YAML as kubectl reads it: `1e-3` is a number, dates and 12:30 are text, a key that is there twice is an error."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name and type
@@ -168,32 +168,35 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_DECIMAL = r"(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9_]+)?"
 _SCALARS = (
     ("bool", r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
-    ("int", r"[-+]?(0b[0-1_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+0123456789.",
-    ),
+    ("int", r"[-+]?(0[bB][01_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", rf"[-+]?{_DECIMAL}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
     ("merge", r"<<", "<"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
 )
+"""As sigs.k8s.io/yaml resolves plain scalars, first match first."""
 for _name, _pattern, _first in _SCALARS:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    KubectlLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
-def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+def _construct_bool(loader: KubectlLoader, node: yaml.ScalarNode) -> bool:
     return node.value.lower() in ("y", "yes", "true", "on")
 
 
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    text = node.value.replace("_", "").lower()
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+def _construct_int(loader: KubectlLoader, node: yaml.ScalarNode) -> int:
+    text = node.value.replace("_", "")
+    return int(text, 8) if re.fullmatch(r"[-+]?0[0-7]+", text) else int(text, 0)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+def _construct_float(loader: KubectlLoader, node: yaml.ScalarNode) -> float:
+    return float(node.value.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+KubectlLoader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
+KubectlLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+KubectlLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
 # --- messages -----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,357 @@
+"""What the API accepts and refuses, as one table: the API server and `modelship validate` must both agree with it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.support.builders import DIGEST, LEFT_OUT, Json, changed, make_deployment, make_evaluation, make_training
+
+TRAINING, EVALUATION, DEPLOYMENT = make_training(), make_evaluation(), make_deployment()
+LONG = "x" * 3000
+
+
+class RuleCase(NamedTuple):
+    """A CEL rule, by its message: a resource that keeps it and one that breaks it, at this field."""
+
+    message: str
+    field: str
+    accepted: Json
+    refused: Json
+
+
+class Refused(NamedTuple):
+    """A resource that the schema alone refuses, naming this field."""
+
+    id: str
+    field: str
+    resource: Json
+
+
+class Change(NamedTuple):
+    """An update of a resource that exists; refused, naming this field, unless `field` is None."""
+
+    id: str
+    field: str | None
+    before: Json
+    after: Json
+
+
+def _rule(message: str, field: str, base: Json, good: Json, bad: Json) -> RuleCase:
+    return RuleCase(message, field, changed(base, good), changed(base, bad))
+
+
+def _steps(**step: Json) -> Json:
+    return {"spec.data.preprocessing": [step]}
+
+
+def _artifact(uri: str = "pvc://models/artifacts/sha256-0", digest: str = DIGEST) -> Json:
+    return {"spec.modelRef": {"artifact": {"uri": uri, "digest": digest}}}
+
+
+_OPTIMIZER = "spec.training.optimizer"
+_STEP_NAMES = "dropDuplicates, dropMissing, impute, clip, cast, log, oneHot, ordinal, tokenize, normalize"
+
+RULES = [
+    # unions
+    _rule(
+        "set exactly one of linear, mlp, cnn, custom",
+        "spec.model",
+        TRAINING,
+        {"spec.model": {"linear": {}}},
+        {"spec.model": {"linear": {}, "mlp": {}}},
+    ),
+    _rule(
+        "set exactly one of gradientDescent, sgd, adam, adamw",
+        _OPTIMIZER,
+        TRAINING,
+        {_OPTIMIZER: {"gradientDescent": {}}},
+        {_OPTIMIZER: {}},
+    ),
+    _rule(
+        "set exactly one of constant, step, exponential, cosine",
+        "spec.training.schedule",
+        TRAINING,
+        {"spec.training.schedule": {"cosine": {"finalFraction": 0.1}}},
+        {"spec.training.schedule": {"cosine": {}, "step": {}}},
+    ),
+    _rule(
+        f"set exactly one of {_STEP_NAMES}",
+        "spec.data.preprocessing[0]",
+        TRAINING,
+        _steps(normalize={}),
+        _steps(normalize={}, dropMissing={}),
+    ),
+    _rule(
+        "set exactly one of holdout, kFold",
+        "spec.method",
+        EVALUATION,
+        {"spec.method": {"holdout": {}}},
+        {"spec.method": {"holdout": {}, "kFold": {}}},
+    ),
+    _rule(
+        "set exactly one of training, artifact",
+        "spec.modelRef",
+        DEPLOYMENT,
+        _artifact(),
+        {"spec.modelRef": {}},
+    ),
+    # the recipe
+    _rule(
+        "validation + test must leave rows to train on: their sum must be below 1",
+        "spec.data.split",
+        TRAINING,
+        {"spec.data.split": {"validation": 0.4, "test": 0.5}},
+        {"spec.data.split": {"validation": 0.5, "test": 0.5}},
+    ),
+    _rule(
+        "strategy constant needs value",
+        "spec.data.preprocessing[0].impute",
+        TRAINING,
+        _steps(impute={"strategy": "constant", "value": "0"}),
+        _steps(impute={"strategy": "constant"}),
+    ),
+    _rule(
+        "lowerQuantile must be below upperQuantile",
+        "spec.data.preprocessing[0].clip",
+        TRAINING,
+        _steps(clip={"lowerQuantile": 0.1, "upperQuantile": 0.9}),
+        _steps(clip={"lowerQuantile": 0.995}),
+    ),
+    _rule(
+        "channels must be 1 (grey) or 3 (RGB)",
+        "spec.data.image",
+        TRAINING,
+        {"spec.data.image": {"channels": 1}},
+        {"spec.data.image": {"channels": 2}},
+    ),
+    _rule(
+        "kernelSize must be odd, so that a block keeps the image's centre",
+        "spec.model.cnn",
+        TRAINING,
+        {"spec.model": {"cnn": {"kernelSize": 5}}},
+        {"spec.model": {"cnn": {"kernelSize": 4}}},
+    ),
+    _rule(
+        "nesterov needs momentum above 0",
+        f"{_OPTIMIZER}.sgd",
+        TRAINING,
+        {_OPTIMIZER: {"sgd": {"nesterov": True, "momentum": 0.9}}},
+        {_OPTIMIZER: {"sgd": {"nesterov": True}}},
+    ),
+    _rule(
+        "data.split.stratify needs training.task classification",
+        "spec",
+        TRAINING,
+        {"spec.data.split.stratify": True},
+        {"spec.data.split.stratify": True, "spec.training.task": "regression"},
+    ),
+    _rule(
+        "training.earlyStopping needs data.split.validation above 0",
+        "spec",
+        TRAINING,
+        {"spec.training.earlyStopping": {}},
+        {"spec.training.earlyStopping": {}, "spec.data.split.validation": 0},
+    ),
+    _rule(
+        "data.source: a pod has no files of your machine; use pvc://claim/path, https://... or sklearn://name",
+        "spec",
+        TRAINING,
+        {"spec.data.source": "sklearn://digits"},
+        {"spec.data.source": "file:///home/me/churn.csv"},
+    ),
+    # compute
+    _rule(
+        "a toleration without key needs operator Exists",
+        "spec.compute.tolerations[0]",
+        TRAINING,
+        {"spec.compute.tolerations": [{"operator": "Exists"}]},
+        {"spec.compute.tolerations": [{"value": "gpu"}]},
+    ),
+    _rule(
+        "value needs operator Equal",
+        "spec.compute.tolerations[0]",
+        EVALUATION,
+        {"spec.compute.tolerations": [{"key": "gpu", "value": "yes"}]},
+        {"spec.compute.tolerations": [{"key": "gpu", "value": "yes", "operator": "Exists"}]},
+    ),
+    _rule(
+        "tolerationSeconds needs effect NoExecute",
+        "spec.compute.tolerations[0]",
+        DEPLOYMENT,
+        {"spec.compute.tolerations": [{"key": "gpu", "effect": "NoExecute", "tolerationSeconds": 60}]},
+        {"spec.compute.tolerations": [{"key": "gpu", "effect": "NoSchedule", "tolerationSeconds": 60}]},
+    ),
+    # evaluations
+    _rule(
+        "a gate needs min, max or maxRegression",
+        "spec.gates[0]",
+        EVALUATION,
+        {"spec.gates": [{"metric": "log_loss", "max": 0.4}]},
+        {"spec.gates": [{"metric": "log_loss"}]},
+    ),
+    _rule(
+        "min must not be above max",
+        "spec.gates[0]",
+        EVALUATION,
+        {"spec.gates": [{"metric": "f1", "min": 0.5, "max": 0.5}]},
+        {"spec.gates": [{"metric": "f1", "min": 0.6, "max": 0.5}]},
+    ),
+    _rule(
+        "gates with statistic lowerBound, upperBound or worst need method.kFold",
+        "spec",
+        EVALUATION,
+        {"spec.gates[0].statistic": "lowerBound"},
+        {"spec.gates[0].statistic": "lowerBound", "spec.method": {"holdout": {}}},
+    ),
+    _rule(
+        "gates with maxRegression need baselineRef",
+        "spec",
+        EVALUATION,
+        {"spec.gates[0].maxRegression": 0.01, "spec.baselineRef": {"evaluation": "last-year"}},
+        {"spec.gates[0].maxRegression": 0.01},
+    ),
+    _rule(
+        "data needs method.holdout: folds are cut from the training's own data",
+        "spec",
+        EVALUATION,
+        {"spec.data": {"source": "pvc://datasets/new.csv"}, "spec.method": {"holdout": {}}},
+        {"spec.data": {"source": "pvc://datasets/new.csv"}},
+    ),
+    _rule(
+        "metrics and gates must be of one task: classification: accuracy, precision, recall, f1, roc_auc, log_loss; "
+        "regression: mae, rmse, r2",
+        "spec",
+        EVALUATION,
+        {"spec.metrics": ["mae", "r2"], "spec.gates": [{"metric": "rmse", "max": 3}]},
+        {"spec.metrics": ["mae", "r2"]},
+    ),
+    # deployments
+    _rule(
+        "maxSurge and maxUnavailable must not both be 0",
+        "spec.strategy.rollingUpdate",
+        DEPLOYMENT,
+        {"spec.strategy.rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        {"spec.strategy.rollingUpdate": {"maxSurge": 0}},
+    ),
+    _rule(
+        "a peer needs namespaces or podLabels",
+        "spec.access.from[0]",
+        DEPLOYMENT,
+        {"spec.access.from": [{"podLabels": {"app": "shop"}}]},
+        {"spec.access.from": [{}]},
+    ),
+]
+
+
+def _refused(id: str, base: Json, field: str, value: object) -> Refused:
+    return Refused(id, field, changed(base, {field: value}))
+
+
+REFUSED = [
+    # unknown fields
+    _refused("unknown field", TRAINING, "spec.model.mlp.hiden", [8]),
+    _refused("unknown field of the spec", EVALUATION, "spec.gate", []),
+    _refused("unknown field in a list", EVALUATION, "spec.gates[0].minimum", 0.5),
+    _refused("snake case", TRAINING, "spec.training.batch_size", 8),
+    _refused("unknown field of the resource", DEPLOYMENT, "sepc", {}),
+    _refused("a variant that does not exist", TRAINING, "spec.training.optimizer.lion", {}),
+    # missing
+    _refused("no spec", TRAINING, "spec", LEFT_OUT),
+    _refused("no data", TRAINING, "spec.data", LEFT_OUT),
+    _refused("no task", TRAINING, "spec.training.task", LEFT_OUT),
+    _refused("no method", EVALUATION, "spec.method", LEFT_OUT),
+    _refused("no model", DEPLOYMENT, "spec.modelRef", LEFT_OUT),
+    _refused("null is as left out", TRAINING, "spec.data.source", None),
+    # wrong type
+    _refused("text for a number", TRAINING, "spec.training.epochs", "12"),
+    _refused("fraction for a whole number", TRAINING, "spec.training.batchSize", 1.5),
+    _refused("number for text", TRAINING, "spec.data.target", 7),
+    _refused("true for text", TRAINING, "spec.data.target", True),
+    _refused("text for a flag", TRAINING, "spec.suspend", "yes"),
+    _refused("list for an object", TRAINING, "spec.model.mlp", []),
+    _refused("object for a list", EVALUATION, "spec.gates", {"metric": "f1"}),
+    _refused("fraction for a quantity", DEPLOYMENT, "spec.compute.cpu", 0.5),
+    _refused("number in a map of texts", TRAINING, "spec.compute.nodeSelector.pool", 3),
+    # out of range
+    _refused("too few", TRAINING, "spec.training.epochs", 0),
+    _refused("too many", EVALUATION, "spec.method.kFold.folds", 21),
+    _refused("exclusive bound", TRAINING, "spec.training.optimizer.sgd.learningRate", 0),
+    _refused("exclusive upper bound", TRAINING, "spec.model.mlp.dropout", 1),
+    _refused("empty list", TRAINING, "spec.model.mlp.hidden", []),
+    _refused("element out of range", TRAINING, "spec.model.mlp.hidden[0]", 0),
+    _refused("list too long", TRAINING, "spec.model.mlp.hidden", [8] * 17),
+    _refused("map too large", TRAINING, "spec.compute.nodeSelector", {f"k{i}": "v" for i in range(33)}),
+    _refused("text too long", TRAINING, "spec.data.target", LONG),
+    _refused("no such metric", EVALUATION, "spec.metrics[0]", "acuracy"),
+    Refused(
+        "no such strategy", "spec.data.preprocessing[0].impute.strategy", changed(TRAINING, _steps(impute={"strategy": "mode"}))
+    ),
+    _refused("no CPU", TRAINING, "spec.compute.cpu", "0"),
+    _refused("no cores", TRAINING, "spec.compute.cpu", 0),
+    _refused("two bytes of memory", EVALUATION, "spec.compute.memory", 2),
+    _refused("memory in no unit", DEPLOYMENT, "spec.compute.memory", "2GB"),
+    _refused("resource without a domain", TRAINING, "spec.compute.accelerator.resource", "gpu"),
+    _refused("no accelerators", DEPLOYMENT, "spec.compute.accelerator.count", 0),
+    _refused("too many replicas", DEPLOYMENT, "spec.replicas", 1001),
+    Refused("no digest", "spec.modelRef.artifact.digest", changed(DEPLOYMENT, _artifact(digest="latest"))),
+    _refused("name in capitals", DEPLOYMENT, "metadata.name", "Churn"),
+    _refused("name that cannot be a Service's", DEPLOYMENT, "metadata.name", "1st-model"),
+    _refused("name too long", TRAINING, "metadata.name", "a" * 53),
+    # places
+    _refused("scheme", TRAINING, "spec.data.source", "s3://bucket/churn.csv"),
+    _refused("store on a laptop", TRAINING, "spec.output.store", "file:///tmp"),
+    _refused("data on a laptop", EVALUATION, "spec.data.source", "file:///tmp/a.csv"),
+    Refused("artifact on a laptop", "spec.modelRef.artifact.uri", changed(DEPLOYMENT, _artifact(uri="file:///tmp/a"))),
+    Refused("entrypoint", "spec.model.custom.entrypoint", changed(TRAINING, {"spec.model": {"custom": {"entrypoint": "a.b"}}})),
+    # twice
+    _refused("metric twice", EVALUATION, "spec.metrics", ["f1", "f1"]),
+    _refused("gate twice", EVALUATION, "spec.gates", [{"metric": "f1", "min": 0.1}, {"metric": "f1", "min": 0.2}]),
+    _refused("evaluation twice", DEPLOYMENT, "spec.gate.evaluations", ["a", "a"]),
+    _refused("column twice", TRAINING, "spec.data.features", ["age", "age"]),
+]
+
+
+def _change(id: str, field: str | None, base: Json, changes: Json) -> Change:
+    return Change(id, field, base, changed(base, changes))
+
+
+CHANGES = [
+    # A run is what it was created as.
+    _change("data", "spec.data", TRAINING, {"spec.data.target": "left"}),
+    _change("data, deep", "spec.data", TRAINING, _steps(normalize={})),
+    _change("model", "spec.model", TRAINING, {"spec.model.mlp.hidden": [16]}),
+    _change("model's variant", "spec.model", TRAINING, {"spec.model": {"linear": {}}}),
+    Change(
+        "arguments of one's own model",
+        "spec.model",
+        changed(TRAINING, {"spec.model": {"custom": {"entrypoint": "a:b", "args": {"depth": 2, "widths": [1, {"x": None}]}}}}),
+        changed(TRAINING, {"spec.model": {"custom": {"entrypoint": "a:b", "args": {"depth": 3, "widths": [1, {"x": None}]}}}}),
+    ),
+    _change("training", "spec.training", TRAINING, {"spec.training.epochs": 3}),
+    _change("compute", "spec.compute", TRAINING, {"spec.compute.cpu": 4}),
+    _change("output", "spec.output", TRAINING, {"spec.output.store": "pvc://others"}),
+    _change("retryLimit", "spec.retryLimit", TRAINING, {"spec.retryLimit": 0}),
+    _change("activeDeadlineSeconds added", "spec.activeDeadlineSeconds", TRAINING, {"spec.activeDeadlineSeconds": 60}),
+    Change("activeDeadlineSeconds taken", "spec.activeDeadlineSeconds", make_training(activeDeadlineSeconds=60), TRAINING),
+    _change("suspend a training", None, TRAINING, {"spec.suspend": True, "spec.ttlSecondsAfterFinished": 60}),
+    _change("a default written out", None, TRAINING, {"spec.compute": {"cpu": "1"}, "spec.training.batchSize": 32}),
+    _change("modelRef", "spec.modelRef", EVALUATION, {"spec.modelRef.training": "other"}),
+    _change("method", "spec.method", EVALUATION, {"spec.method.kFold.folds": 5}),
+    _change("metrics", "spec.metrics", EVALUATION, {"spec.metrics": ["f1"]}),
+    _change("metrics taken", "spec.metrics", EVALUATION, {"spec.metrics": LEFT_OUT}),
+    _change("gates", "spec.gates", EVALUATION, {"spec.gates[0].min": 0.7}),
+    _change("gates taken", "spec.gates", EVALUATION, {"spec.gates": LEFT_OUT}),
+    _change("baselineRef", "spec.baselineRef", EVALUATION, {"spec.baselineRef": {"evaluation": "other"}}),
+    Change(
+        "data of an evaluation",
+        "spec.data",
+        make_evaluation(method={"holdout": {}}, data={"source": "pvc://datasets/a.csv"}),
+        make_evaluation(method={"holdout": {}}, data={"source": "pvc://datasets/b.csv"}),
+    ),
+    _change("compute of an evaluation", "spec.compute", EVALUATION, {"spec.compute.memory": "4Gi"}),
+    _change("retryLimit of an evaluation", "spec.retryLimit", EVALUATION, {"spec.retryLimit": 0}),
+    _change("suspend an evaluation", None, EVALUATION, {"spec.suspend": True, "spec.ttlSecondsAfterFinished": 60}),
+    # What is served can change at any time.
+    _change("another model", None, DEPLOYMENT, {"spec.modelRef.training": "other", "spec.gate.evaluations": ["other-cv"]}),
+    _change("replicas", None, DEPLOYMENT, {"spec.replicas": 3}),
+]

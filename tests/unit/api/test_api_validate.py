@@ -1,0 +1,155 @@
+"""`modelship validate`: refuses what the API server refuses, at the same field, in words that help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.support.api_cases import CHANGES, DEPLOYMENT, EVALUATION, REFUSED, RULES, TRAINING, Change, Refused, RuleCase
+from tests.support.builders import Json, changed
+from tests.support.controlplane import ROOT
+
+from modelship_operator.api.validate import YamlError, check, problems_of
+from modelship_operator.cli import main
+
+pytestmark = pytest.mark.unit
+Write = Callable[..., str]
+
+
+# --- the table that the API server is held to as well -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", RULES, ids=lambda case: case.message[:50])
+def test_rule(case: RuleCase) -> None:
+    assert problems_of(case.accepted) == []
+    assert [(problem.path, problem.message) for problem in problems_of(case.refused)] == [(case.field, case.message)]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+def test_refused(case: Refused) -> None:
+    assert [problem.path for problem in problems_of(case.resource)] == [case.field]
+
+
+@pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.id)
+def test_what_cannot_change_is_valid_by_itself(case: Change) -> None:
+    """Only a cluster knows what was there before."""
+    assert problems_of(case.before) + problems_of(case.after) == []
+
+
+# --- words --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resource", "line"),
+    [
+        (changed(TRAINING, {"spec.model.mlp.hiden": [8]}), "spec.model.mlp.hiden: unknown field; did you mean hidden?"),
+        (
+            changed(TRAINING, {"spec.training.batch_size": 8}),
+            "spec.training.batch_size: unknown field; did you mean batchSize?",
+        ),
+        (
+            changed(EVALUATION, {"spec.baselineRef": {"zzz": "x", "evaluation": "y"}}),
+            "spec.baselineRef.zzz: unknown field; fields here: evaluation",
+        ),
+        (
+            changed(TRAINING, {"spec.model": {"linear": {"zzz": 1}}}),
+            "spec.model.linear.zzz: unknown field; nothing can be set here",
+        ),
+        (changed(TRAINING, {"spec.training.task": "classify"}), 'must be "classification" or "regression", not "classify"'),
+        (changed(TRAINING, {"spec.training.epochs": 0}), "spec.training.epochs: must be greater than or equal to 1, not 0"),
+        (changed(TRAINING, {"spec.training.epochs": "12"}), 'spec.training.epochs: must be an integer, not "12"'),
+        (changed(TRAINING, {"spec.compute.cpu": 0.5}), "spec.compute.cpu: must be a string, not 0.5; quote it"),
+        (changed(TRAINING, {"spec.compute.memory": "2GB"}), 'spec.compute.memory: "2GB" is not accepted: Memory of each pod'),
+        (changed(TRAINING, {"spec.data.target": True}), "spec.data.target: must be a string, not true; YAML reads y, yes,"),
+        (changed(EVALUATION, {"spec.metrics": ["f1", "f1"]}), "spec.metrics: f1 is there twice"),
+        (changed(EVALUATION, {"kind": "ModelEvalution"}), "kind: unknown kind; did you mean ModelEvaluation?"),
+        (
+            changed(DEPLOYMENT, {"apiVersion": "modelship.dev/v1"}),
+            'apiVersion: must be modelship.dev/v1alpha1, not "modelship.dev/v1"',
+        ),
+        (changed(DEPLOYMENT, {"metadata": {}}), "metadata.name: required"),
+    ],
+)
+def test_line(resource: Json, line: str) -> None:
+    (problem,) = problems_of(resource)
+    assert line in str(problem)
+
+
+def test_every_problem_is_told() -> None:
+    resource = changed(TRAINING, {"spec.training.epochs": 0, "spec.data.source": 7, "spec.extra": 1, "metadata.name": "X"})
+    assert {problem.path for problem in problems_of(resource)} == {
+        "spec.training.epochs", "spec.data.source", "spec.extra", "metadata.name",
+    }  # fmt: skip
+
+
+def test_infinity_is_no_json() -> None:
+    (problem,) = problems_of(changed(EVALUATION, {"spec.gates[0].min": float("inf")}))
+    assert str(problem) == "spec.gates[0].min: must be a finite number, not inf"
+
+
+# --- files --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    monkeypatch.chdir(tmp_path)
+
+    def write(*documents: Json | str) -> str:
+        Path("all.yaml").write_text("---\n".join(each if isinstance(each, str) else yaml.safe_dump(each) for each in documents))
+        return "all.yaml"
+
+    return write
+
+
+def test_documents(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = changed(TRAINING, {"spec.model.mlp.hiden": [8], "metadata.name": "wrong"})
+    file = write(TRAINING, wrong, {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}, "", EVALUATION)
+    assert main(["validate", file]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "all.yaml:document 1 (ModelTraining churn): OK",
+        "all.yaml:document 2 (ModelTraining wrong): spec.model.mlp.hiden: unknown field; did you mean hidden?",
+        "all.yaml:document 3 (Secret s): skipped: not of the group modelship.dev",
+        "all.yaml:document 4 (ModelEvaluation churn-cv): OK",
+    ]
+
+
+def test_right_files(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", write(TRAINING)]) == 0
+    assert capsys.readouterr().out == "all.yaml:document 1 (ModelTraining churn): OK\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: [\n", "all.yaml: line 3: expected the node content"),
+        ("a: 1\n\tb: 2\n", "all.yaml: line 2: found character '\\t'"),
+        ("a: 1\nb: 2\na: 3\n", 'all.yaml: line 3: key "a" is there twice'),
+        ("a: !!python/object:os.system {}\n", "all.yaml: line 1: could not determine a constructor"),
+        ("just words\n", "all.yaml:document 1 (no object): a document must be an object"),
+        ("a: {[1]: 2}\n", "all.yaml: line 1: found unhashable key"),
+    ],
+)
+def test_no_yaml(write: Write, capsys: pytest.CaptureFixture[str], text: str, said: str) -> None:
+    assert main(["validate", write(text)]) == 1
+    assert said in capsys.readouterr().out
+
+
+def test_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "missing.yaml"]) == 1
+    assert capsys.readouterr().out == "missing.yaml: No such file or directory\n"
+
+
+def test_documents_before_the_error_are_checked() -> None:
+    documents = check(f"{yaml.safe_dump(TRAINING)}---\na: [\n")
+    assert next(documents).problems == []
+    with pytest.raises(YamlError, match="line"):
+        next(documents)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: str(path.relative_to(ROOT / "examples"))
+)
+def test_examples(path: Path) -> None:
+    assert [document.problems for document in check(path.read_text()) if document.problems] == []
