@@ -1,0 +1,172 @@
+"""A ModelDeployment against a real API server and operator process; the tests are kubelet and the Deployment's controllers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from tests.support import chain
+from tests.support.builders import make_deployment, make_evaluation
+from tests.support.controlplane import ROOT, ControlPlane
+from tests.support.kubelet import Json, Namespace, now, operator_process
+
+pytestmark = pytest.mark.integration
+
+KIND = "ModelDeployment"
+HOLDOUT = {"method": {"holdout": {}}}
+CHILDREN = {"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"}
+
+
+@pytest.fixture
+def here(plane: ControlPlane) -> Iterator[Namespace]:
+    """A namespace with an operator for it alone."""
+    with (
+        Namespace.made(plane) as made,
+        operator_process(plane, MODELSHIP_NAMESPACES=made.name, MODELSHIP_POD_NAMESPACE=made.name),
+    ):
+        yield made
+
+
+def prove(here: Namespace, training: str = "churn", evaluation: str = "churn-cv", digest: str = chain.DIGEST) -> None:
+    """Train and pass the gate."""
+    chain.train(here, training, digest)
+    here.create(make_evaluation(evaluation, modelRef={"training": training}, **HOLDOUT))
+    chain.score(here, evaluation, test=0.9, digest=digest)
+    here.reason("ModelEvaluation", evaluation, "GatesPassed")
+
+
+def serve(here: Namespace, replicas: int = 1) -> Json:
+    """A ModelDeployment that serves; its Deployment."""
+    here.create(make_deployment(replicas=replicas))
+    prove(here)
+    deployment = deployed(here)
+    for number in range(replicas):
+        chain.serving_pod(here, deployment, f"serving-{number}")
+    chain.roll(here, "churn", replicas)
+    here.reason(KIND, "churn", "Serving")
+    return deployment
+
+
+def deployed(here: Namespace) -> Json:
+    here.reason(KIND, "churn", "RollingOut")
+    return chain.served(here)["Deployment"]
+
+
+def test_nothing_serves_before_its_digest_is_proven(plane: ControlPlane, here: Namespace) -> None:
+    here.create(make_deployment(replicas=2))
+    waiting = here.reason(KIND, "churn", "WaitingForReference")
+    assert waiting["conditions"][1]["message"] == 'ModelTraining "churn" does not exist yet.'
+    chain.train(here)
+    here.wait(KIND, "churn", lambda found: "ModelEvaluation" in found["status"]["conditions"][0]["message"])
+    here.create(make_evaluation(**HOLDOUT))
+    here.pod(here.job("churn-cv-score"), "early")
+    here.run("early")
+    here.wait(KIND, "churn", lambda found: "is running" in found["status"]["conditions"][0]["message"])
+    status = here.reason(KIND, "churn", "WaitingForVerdict")
+    assert status["conditions"][1]["message"] == "no passed evaluation for sha256:9f31…; churn-cv is running (scoring)."
+    assert chain.served(here) == {}
+    chain.score(here, "churn-cv", test=0.9)
+
+    deployment = deployed(here)
+    assert set(chain.served(here)) == CHILDREN
+    chain.serving_pod(here, deployment, "serving-0")
+    chain.serving_pod(here, deployment, "serving-1")
+    chain.roll(here, "churn", 2)
+    status = here.reason(KIND, "churn", "Serving")
+    assert (status["ready"], status["servedDigest"], status["gate"]) == ("2/2", chain.DIGEST, "Passed")
+    table = plane.kubectl("get", "md", "churn", "-n", here.name).stdout.split("\n")
+    assert table[1].split()[:5] == ["churn", "2/2", "sha256:9f31…", "Passed", f"http://churn.{here.name}.svc:8000"]
+
+
+def test_a_failed_gate_starts_nothing(here: Namespace) -> None:
+    here.create(make_deployment())
+    chain.train(here)
+    here.create(make_evaluation(**HOLDOUT))
+    chain.score(here, "churn-cv", test=0.74)
+    status = here.reason(KIND, "churn", "GateFailed")
+    assert status["conditions"][1]["message"] == "churn-cv: roc_auc 0.74 is below 0.80."
+    assert chain.served(here) == {}
+
+
+def test_what_serves_stays_until_the_next_is_proven(here: Namespace) -> None:
+    before = serve(here, replicas=2)
+    update = {"modelRef": {"training": "churn-2"}, "gate": {"evaluations": ["churn-2-cv"]}, "replicas": 3}
+    here.patch(KIND, "churn", {"spec": update})
+    here.reason(KIND, "churn", "WaitingForReference")
+    held = chain.served(here)["Deployment"]
+    assert (held["spec"]["template"], held["spec"]["replicas"]) == (before["spec"]["template"], 3)
+    prove(here, "churn-2", "churn-2-cv", chain.OTHER)
+    after = deployed(here)
+    digest = after["spec"]["template"]["metadata"]["annotations"]["modelship.dev/artifact-digest"]
+    assert digest == chain.OTHER
+    status = here.reason(KIND, "churn", "RollingOut")
+    assert (status["servedDigest"], status["targetDigest"]) == (chain.DIGEST, chain.OTHER)
+
+
+def test_bytes_that_changed_are_named(here: Namespace) -> None:
+    here.create(make_deployment())
+    prove(here)
+    message = "model.onnx is sha256:77aa…, evaluated was sha256:c0de…; nothing was started."
+    said = json.dumps({"schemaVersion": 1, "result": "Failed", "reason": "DigestMismatch", "message": message})
+    end = {"exitCode": 66, "message": said, "reason": "Error", "startedAt": now(), "finishedAt": now()}
+    init = {"name": "model-repository", "image": "i", "imageID": "i", "ready": False, "restartCount": 1}
+    status = [{**init, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": end}}]
+    chain.serving_pod(here, deployed(here), "serving-0", ready=False, initContainerStatuses=status)
+    stalled = here.reason(KIND, "churn", "DigestMismatch")
+    assert {entry["type"]: entry["status"] for entry in stalled["conditions"]} == {"Ready": "False", "Stalled": "True"}
+    assert stalled["conditions"][0]["message"] == message
+
+
+def test_kubectl_scale(plane: ControlPlane, here: Namespace) -> None:
+    serve(here, replicas=1)
+    done = plane.kubectl("scale", "md/churn", "--replicas=3", "-n", here.name)
+    assert done.returncode == 0, done.stderr
+    here.reason(KIND, "churn", "RollingOut")
+    assert chain.served(here)["Deployment"]["spec"]["replicas"] == 3
+    scale = json.loads(plane.kubectl("get", "md", "churn", "-n", here.name, "--subresource=scale", "-o", "json").stdout)
+    assert scale["status"]["selector"] == "modelship.dev/kind=ModelDeployment,modelship.dev/name=churn"
+
+
+def test_somebody_else_s_service_is_left_alone(here: Namespace) -> None:
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "churn"},
+        "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}},
+    }
+    here.client.post(f"/{chain.SERVED['Service'].format(here.name)}", json=theirs).raise_for_status()
+    here.create(make_deployment())
+    prove(here)
+    status = here.reason(KIND, "churn", "NameTaken")
+    expected = 'Service "churn" exists and is not of this ModelDeployment; delete it or use another name.'
+    assert status["conditions"][0]["message"] == expected
+    assert chain.served(here)["Service"]["spec"]["selector"] == {"a": "b"}
+    assert "Deployment" not in chain.served(here)
+
+
+def test_a_restart_writes_nothing(plane: ControlPlane) -> None:
+    with Namespace.made(plane) as here:
+        settings = {"MODELSHIP_NAMESPACES": here.name, "MODELSHIP_POD_NAMESPACE": here.name}
+        with operator_process(plane, **settings):
+            serve(here, replicas=2)
+        resource, before = here.get(KIND, "churn"), chain.served(here)
+        with operator_process(plane, **settings):
+            here.create(make_deployment("later"))
+            here.reason(KIND, "later", "RollingOut")
+        assert here.get(KIND, "churn") == resource
+        assert chain.served(here) == before
+
+
+@pytest.mark.parametrize("golden", ["defaults", "full"])
+def test_the_api_server_takes_the_golden_manifests_as_they_are(here: Namespace, golden: str) -> None:
+    """Strict field validation: no field that the API server does not know."""
+    path = ROOT / f"tests/unit/resources/serving/golden/{golden}.yaml"
+    for manifest in yaml.safe_load_all(path.read_text()):
+        metadata = {**manifest["metadata"], "namespace": here.name}
+        url = f"/{chain.SERVED[manifest['kind']].format(here.name)}"
+        response = here.client.post(
+            url, json={**manifest, "metadata": metadata}, params={"dryRun": "All", "fieldValidation": "Strict"}
+        )
+        assert response.is_success, response.text
