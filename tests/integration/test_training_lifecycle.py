@@ -268,6 +268,25 @@ def test_somebody_else_s_job_of_the_name_is_left_alone(here: Namespace) -> None:
     assert "modelship.dev/uid" not in found["metadata"].get("labels", {})
 
 
+def test_a_refused_job_is_told_and_made_when_it_may_be(here: Namespace) -> None:
+    """The API server's words are in the status, and the Job comes once they are no longer said."""
+    quotas = f"/api/v1/namespaces/{here.name}/resourcequotas"
+    none = {"hard": {"count/jobs.batch": "0"}}
+    here.client.post(quotas, json={"metadata": {"name": "none"}, "spec": none}).raise_for_status()
+    counted = {"status": {**none, "used": {"count/jobs.batch": "0"}}}  # as the quota controller does
+    merge = {"Content-Type": "application/merge-patch+json"}
+    here.client.patch(f"{quotas}/none/status", json=counted, headers=merge).raise_for_status()
+    here.create(make_training())
+    status = here.reason(KIND, "churn", "RequestRefused")
+    message = status["conditions"][1]["message"]
+    assert message.startswith('apply of Job "churn-train" was refused (403): ')
+    assert "exceeded quota: none" in message
+    here.client.delete(f"{quotas}/none").raise_for_status()
+    here.patch(KIND, "churn", {"metadata": {"annotations": {"look": "again"}}})
+    here.reason(KIND, "churn", "Starting")
+    assert here.job(JOB)["spec"]["suspend"] is False
+
+
 def test_the_ttl_deletes_the_job_and_nothing_brings_it_back(plane: ControlPlane, namespace: Namespace) -> None:
     """The whole promise: result in status, Job gone, operator restarted, and not one write."""
     settings = {"MODELSHIP_NAMESPACES": namespace.name, "MODELSHIP_POD_NAMESPACE": namespace.name}
