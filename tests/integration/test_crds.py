@@ -256,6 +256,13 @@ def test_status_is_checked_too(api: httpx.Client, namespace: str, field: str, va
     assert field in message(answer)
 
 
+def test_kubectl_names_an_unknown_field(plane: ControlPlane) -> None:
+    resource = changed(TRAINING, {"spec.model.mlp.hiden": [8]})
+    applied = plane.kubectl("apply", "-f", "-", stdin=json.dumps(resource))
+    assert applied.returncode == 1
+    assert 'unknown field "spec.model.mlp.hiden"' in applied.stderr
+
+
 def test_kubectl_explains_a_variant(plane: ControlPlane) -> None:
     said = plane.kubectl("explain", "modeltraining.spec.model.mlp.hidden").stdout
     assert "Units of each hidden layer" in said

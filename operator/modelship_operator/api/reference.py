@@ -51,10 +51,10 @@ def _table(path: str, schema: Json) -> str:
     for name, value in schema["properties"].items():
         default = "**required**" if name in required else _default(value)
         lines.append(f"| `{name}` | {_cell(_type(value))} | {default} | {_cell(value.get('description', ''))} |")
-    lines += ["", *(f"- Rule: {rule}." for rule in rules)]
+    notes = [f"- Rule: {rule}." for rule in rules]
     if fixed:
-        lines.append(f"- Cannot change once created: {', '.join(f'`{name}`' for name in fixed)}.")
-    return "\n".join([*lines, ""])
+        notes.append(f"- Cannot change once created: {', '.join(f'`{name}`' for name in fixed)}.")
+    return "\n".join([*lines, *(["", *notes] if notes else []), ""])
 
 
 def _default(value: Json) -> str:
