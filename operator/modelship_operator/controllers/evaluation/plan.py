@@ -61,7 +61,8 @@ def _write_down(seen: Observed, end: Measured | Failed, now: datetime) -> Plan:
     ready = said["conditions"][0]
     passed = said.get("verdict") == PASSED
     event = Event("Normal" if passed else "Warning", ready["reason"], ready["message"][:1024], "Evaluate")
-    return Plan(status=said, events=(event,))
+    # Nobody tells a reconcile of its own write: the TTL needs a look of its own.
+    return Plan(status=said, events=(event,), requeue_after=seen.spec.ttl_seconds_after_finished)
 
 
 def _go_on(seen: Observed, now: datetime) -> Plan:

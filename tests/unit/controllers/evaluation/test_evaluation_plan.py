@@ -446,6 +446,13 @@ def test_the_jobs_go_when_their_time_has_come(ttl: int | None, deletes: tuple[Ob
     assert (planned.delete, planned.requeue_after, planned.apply) == (deletes, requeue, ())
 
 
+@pytest.mark.parametrize("ttl", [None, 0, 100])
+def test_the_ttl_is_looked_after_from_the_end_on(ttl: int | None) -> None:
+    """The status that holds the end is the plan's own write, of which nobody tells it."""
+    planned = plan(ready(scored(0.9, 0.9), folds=DONE_FOLDS, score=job("score"), ttlSecondsAfterFinished=ttl), NOW)
+    assert planned.requeue_after == ttl
+
+
 def test_an_edit_of_a_finished_evaluation_is_observed() -> None:
     planned = plan(seen(status=finish(), generation=2, ttlSecondsAfterFinished=5), NOW)
     assert planned.status is not None
