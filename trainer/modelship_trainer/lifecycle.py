@@ -107,7 +107,12 @@ def telling(run: RunRef, *, fold: int | None = None, in_pod: bool) -> Iterator[t
         if stop.is_set() and progress.phase != "Training":
             raise Interrupted
 
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    def on_signal(number: int, frame: object) -> None:
+        if number == signal.SIGINT and stop.is_set():
+            raise KeyboardInterrupt  # Ctrl-C a second time: now
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop.is_set, report
     finally:

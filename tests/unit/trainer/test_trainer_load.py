@@ -421,6 +421,13 @@ def test_types_of_parquet(claim: Path) -> None:
     assert dataset.target.tolist() == ["true", "false", "true"]
 
 
+def test_codes_that_are_cast_keep_their_zeros(claim: Path) -> None:
+    (claim / "churn.csv").write_text("zip,n,churned\n01234,01,1\n,02,0\n90210,03,1\n")
+    dataset = load_classes(data(preprocessing=[{"dropDuplicates": {}}, {"cast": {"columns": ["zip"], "to": "category"}}]))
+    assert dataset.features["zip"].tolist() == ["01234", "", "90210"]
+    assert dataset.features["n"].tolist() == [1, 2, 3]
+
+
 def test_rows_without_label_are_dropped_where_asked(claim: Path) -> None:
     (claim / "churn.csv").write_text("age,churned\n1,yes\n2,\n3,no\n")
     dataset = load_classes(data(preprocessing=[{"dropMissing": {"columns": ["churned"]}}]))

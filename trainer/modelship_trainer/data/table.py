@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from modelship_trainer.data.dataset import Array
 from modelship_trainer.data.source import Source
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.recipe import Data, Format, Task
+from modelship_trainer.recipe import CastType, Data, Format, Step, Task
 
 
 def read_table(source: Source, format_: Format, data: Data) -> tuple[pd.DataFrame, str]:
@@ -29,7 +30,7 @@ def read_table(source: Source, format_: Format, data: Data) -> tuple[pd.DataFram
         try:
             available = list(_read_columns(path, format_))
             columns, target = wanted_columns(available, data, where)
-            frames.append(_read(path, format_, columns))
+            frames.append(_read(path, format_, columns, text_columns(data.preprocessing)))
         except (ValueError, OSError, UnicodeError) as error:  # pyarrow's and pandas' parser errors are ValueErrors
             raise _unreadable(where, format_, error) from error
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], target
@@ -66,12 +67,28 @@ def _read_columns(path: Path, format_: Format) -> Any:
             return _read_json(path).columns
 
 
-def _read(path: Path, format_: Format, columns: list[str]) -> pd.DataFrame:
+def text_columns(steps: Sequence[Step]) -> set[str]:
+    """Columns whose first step casts them to categories: a CSV's "01234" stays what it is."""
+    seen: set[str] = set()
+    text: set[str] = set()
+    for step in steps:
+        if step.drop_duplicates or step.drop_missing:  # these change no value
+            continue
+        if step.cast and step.cast.to is CastType.CATEGORY:
+            text |= set(step.cast.columns) - seen
+        if step.value.columns is None:  # all numeric columns, so from here on none is as it was
+            return text
+        seen |= set(step.value.columns)
+    return text
+
+
+def _read(path: Path, format_: Format, columns: list[str], text: set[str]) -> pd.DataFrame:
     match format_:
         case Format.PARQUET:
             return pd.read_parquet(path, columns=columns)[columns]
         case Format.CSV:
-            return pd.read_csv(path, low_memory=False)[columns]  # usecols would hide rows with too many fields
+            types = {name: str for name in columns if name in text}
+            return pd.read_csv(path, dtype=types, low_memory=False)[columns]  # usecols would hide rows with too many fields
         case _:
             return _read_json(path)[columns]
 

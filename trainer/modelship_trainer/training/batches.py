@@ -22,7 +22,8 @@ class Batches:
         self._device = device
         self.resident = device.type != "cuda" or x.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
         self._all = (x.to(device), y.to(device)) if self.resident else (x.pin_memory(), y.pin_memory())
-        self._rows, self._order = self._all, None
+        self._rows = self._all
+        self._order: Tensor | None = None
         self._copies = x.nbytes <= COPIED_BYTES
 
     def __len__(self) -> int:
