@@ -15,7 +15,7 @@ from modelship_operator.controllers.common.outcome import parse_outcome
 from modelship_operator.controllers.common.pods import Ending, Finding, Json, time_of
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.resources.job import FAIL_CODES
-from modelship_trainer.protocol import TrainResult
+from modelship_trainer.protocol import Failure, TrainResult
 
 
 class Succeeded(NamedTuple):
@@ -116,6 +116,9 @@ def _why_failed(failed: Json, seen: Observed) -> Finding:
 
 
 def _no_result(end: Ending) -> Finding:
+    """Why a pod that ended with exit status 0 has no result: as it says itself, where it does."""
+    if isinstance(said := parse_outcome(end.text), Failure):
+        return Finding(said.reason, said.message)
     return Finding(
         Reason.RESULT_LOST,
         f"worker {end.index} ended well but wrote no result; compute.image must be made FROM the trainer image.",

@@ -217,6 +217,10 @@ ROWS: dict[str, Row] = {
             attempts=None,
         ),
     ),
+    "a pod that ends well and tells of a failure has failed": Row(
+        seen(ended(0, failure(FailureReason.USER_CODE_FAILED, "build() raised.")), has=job(over("Complete"))),
+        failed("UserCodeFailed", "build() raised.", attempts=None),
+    ),
     # --- the end, badly
     "a wrong column: the trainer's own sentence": Row(
         seen(ended(64, failure(FailureReason.DATA_INVALID, WRONG_COLUMN)), has=job(POLICY, failed=1)),
