@@ -12,6 +12,8 @@ from tests.support.builders import make_deployment, make_evaluation
 from tests.support.controlplane import ROOT, ControlPlane
 from tests.support.kubelet import Json, Namespace, now, operator_process
 
+from modelship_operator.cli.report import reader_pod
+
 pytestmark = pytest.mark.integration
 
 KIND = "ModelDeployment"
@@ -170,3 +172,24 @@ def test_the_api_server_takes_the_golden_manifests_as_they_are(here: Namespace, 
             url, json={**manifest, "metadata": metadata}, params={"dryRun": "All", "fieldValidation": "Strict"}
         )
         assert response.is_success, response.text
+
+
+def test_our_pods_pass_the_restricted_standard(plane: ControlPlane) -> None:
+    """The API server itself judges: serving pods, and the pod of `modelship report`."""
+    with Namespace.made(plane) as here:
+        label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+        headers = {"Content-Type": "application/merge-patch+json"}
+        here.client.patch(f"/api/v1/namespaces/{here.name}", json=label, headers=headers).raise_for_status()
+        evaluation = {"apiVersion": "modelship.dev/v1alpha1", "kind": "ModelEvaluation", "metadata": {"name": "cv", "uid": "u"}}
+        pods = [reader_pod(evaluation, "image:1", "models", "report.html")]
+        for golden in ("defaults", "full"):
+            path = ROOT / f"tests/unit/resources/serving/golden/{golden}.yaml"
+            template = next(item for item in yaml.safe_load_all(path.read_text()) if item["kind"] == "Deployment")["spec"][
+                "template"
+            ]
+            spec = {key: value for key, value in template["spec"].items() if key != "priorityClassName"}
+            pods.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": golden}, "spec": spec})
+        for pod in pods:
+            body = {**pod, "spec": {**pod["spec"], "serviceAccountName": "default"}}
+            response = here.client.post(f"/api/v1/namespaces/{here.name}/pods", json=body, params={"dryRun": "All"})
+            assert response.is_success, response.text

@@ -101,6 +101,8 @@ def unpack(log: str, digest: str) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(base64.b64decode(log))) as packed:
             html = packed.read(_MAX_REPORT)
+        if not html:
+            raise EOFError
     except (binascii.Error, OSError, EOFError, ValueError) as error:
         raise CommandError("the report did not arrive whole: the node may have rotated the pod's log; try again") from error
     if (actual := f"sha256:{hashlib.sha256(html).hexdigest()}") != digest:
