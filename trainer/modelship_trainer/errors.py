@@ -30,7 +30,7 @@ class UserError(Exception):
         return Failure(reason=self.reason, message=self.message)
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: a checkpoint was written, the next process goes on from it
+class Interrupted(Exception):
     """SIGTERM arrived and the state was saved."""
 
 
