@@ -23,6 +23,8 @@ ENV_PVC_ROOT = "MODELSHIP_PVC_ROOT"
 PVC_ROOT = "/mnt/pvc"
 ENV_FOLD = "JOB_COMPLETION_INDEX"
 """Set by Kubernetes in pods of an Indexed Job: the fold of a k-fold evaluation."""
+ENV_POD_NAME = "MODELSHIP_POD_NAME"
+"""The pod's own name, for its pushes: the host name of an Indexed Job's pod is that of its index, and stays over its successors."""
 ENV_PROGRESS_URL = "MODELSHIP_PROGRESS_URL"
 """Where `ProgressReport`s are POSTed; unset: nowhere."""
 ENV_TOKEN_FILE = "MODELSHIP_TOKEN_FILE"  # noqa: S105 - a path

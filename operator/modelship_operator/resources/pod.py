@@ -86,7 +86,8 @@ def _environment(settings: PodSettings, work: Work) -> list[Json]:
         **({protocol.ENV_PROGRESS_URL: settings.progress_url} if settings.progress_url else {}),
     }
     threads = {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}}}
-    return [*({"name": name, "value": value} for name, value in values.items()), threads]
+    pod_name = {"name": protocol.ENV_POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    return [*({"name": name, "value": value} for name, value in values.items()), pod_name, threads]
 
 
 def resources(compute: Placement) -> Json:

@@ -120,6 +120,11 @@ def test_without_a_place_to_report_to_nothing_is_said_of_one() -> None:
     assert environment(JOBS["train"])["MODELSHIP_PROGRESS_URL"] == "http://operator:8090/v1/progress"
 
 
+def test_a_pod_knows_its_own_name() -> None:
+    """Its host name is another: churn-train-0, whichever pod of the index it is."""
+    assert environment(JOBS["train"])["MODELSHIP_POD_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
 def mounts(job: dict[str, Any]) -> dict[str, tuple[str, bool]]:
     """Where each claim is mounted, and whether it may be written."""
     claims = {

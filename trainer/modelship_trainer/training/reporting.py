@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelship_trainer.protocol import (
+    ENV_POD_NAME,
     ENV_PROGRESS_URL,
     ENV_TOKEN_FILE,
     METRICS_PORT,
@@ -133,7 +134,9 @@ class Pusher:
                 self._changed.wait_for(lambda: self._closing, timeout=self._interval)
 
     def _post(self, progress: Progress) -> None:
-        report = ProgressReport(run=self._run, pod=socket.gethostname(), fold=self._fold, progress=progress)
+        report = ProgressReport(
+            run=self._run, pod=os.environ.get(ENV_POD_NAME) or socket.gethostname(), fold=self._fold, progress=progress
+        )
         request = urllib.request.Request(self._url, json.dumps(report.to_json()).encode(), method="POST")  # noqa: S310 - the operator's URL
         request.add_header("Content-Type", "application/json")
         token = Path(os.environ.get(ENV_TOKEN_FILE, TOKEN_FILE))

@@ -9,6 +9,7 @@ from typing import Any
 from modelship_operator.api.training import ModelTrainingSpec
 from modelship_operator.controllers.common.jobs import endings_of, pods_of
 from modelship_operator.controllers.common.pods import Ending
+from modelship_operator.controllers.common.specs import spec_of
 from modelship_operator.controllers.framework import Failure, Json, ObjectKey, StoreView
 from modelship_operator.resources.common import UID_LABEL, Owner
 from modelship_operator.resources.settings import PodSettings
@@ -37,7 +38,7 @@ class Observed:
     @cached_property
     def spec(self) -> ModelTrainingSpec:
         """The spec, read strictly. Raises pydantic.ValidationError where the stored one is not what this version knows."""
-        return ModelTrainingSpec.model_validate(self.training["spec"])
+        return spec_of(ModelTrainingSpec, self.training)
 
     @property
     def status(self) -> Json:

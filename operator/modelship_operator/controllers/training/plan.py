@@ -13,13 +13,12 @@ from modelship_operator.controllers.common.pods import Finding, ending
 from modelship_operator.controllers.framework import Event, Json, Plan
 from modelship_operator.controllers.training import status
 from modelship_operator.controllers.training.observed import Observed
-from modelship_operator.controllers.training.retry import Collecting, Failed, Succeeded, last_failure, outcome
+from modelship_operator.controllers.training.retry import Collecting, Failed, Succeeded, attempts, last_failure, outcome
 from modelship_operator.controllers.training.suspend import HELD, must_toggle
 from modelship_operator.controllers.training.ttl import after_the_end, seconds_left
 from modelship_operator.resources.job import indexed_job
 from modelship_operator.resources.pod import CONTAINER, TASK_LIMIT, Work, task_bytes
 from modelship_trainer.protocol import RunRef, TrainTask
-from modelship_trainer.recipe import Recipe
 
 RETRY_REFUSED_SECONDS = 60.0
 RETRY_NAME_SECONDS = 5.0
@@ -92,11 +91,14 @@ def _watch(seen: Observed, job: Json, now: datetime) -> Plan:
 
 
 def _going_on(seen: Observed) -> State:
-    runs = any(pod["status"].get("phase") == "Running" for pod in seen.pods)
-    if not runs:
+    running = [pod["metadata"] for pod in seen.pods if pod["status"].get("phase") == "Running"]
+    if not running:
         return _starting(seen)
+    if all("deletionTimestamp" in metadata for metadata in running):
+        message = f"waiting until pod {running[0]['name']} has written its checkpoint and ended."
+        return State("Pending", Mark.RECONCILING, Reason.POD_ENDING, message)
     before = last_failure(seen)
-    message = f"worker 0 runs after {before.message}" if before else "worker 0 runs."
+    message = f"worker 0 runs after {before.message}" if before else f"worker 0 runs{_which_attempt(seen)}."
     return State("Running", Mark.RECONCILING, Reason.RUNNING, message)
 
 
@@ -104,7 +106,14 @@ def _starting(seen: Observed) -> State:
     before = last_failure(seen)
     if before:
         return State("Pending", Mark.RECONCILING, *before)
-    return State("Pending", Mark.RECONCILING, Reason.STARTING, f'the pod of Job "{seen.job_key.name}" is starting.')
+    message = f'the pod of Job "{seen.job_key.name}" is starting{_which_attempt(seen)}.'
+    return State("Pending", Mark.RECONCILING, Reason.STARTING, message)
+
+
+def _which_attempt(seen: Observed) -> str:
+    """A pod that was deleted cannot be asked any more why; that there was one is known."""
+    count = attempts(seen)
+    return f", attempt {count + 1}, from the last checkpoint" if count else ""
 
 
 def _refused(seen: Observed, now: datetime) -> Plan:
@@ -137,7 +146,7 @@ def _until_a_pod_is_late(seen: Observed, job: Json, now: datetime) -> float | No
 def train_job(seen: Observed) -> Json:
     """The Job of this training, whole."""
     owner, spec = seen.owner, seen.spec
-    recipe = Recipe.model_validate(spec.model_dump(include=set(Recipe.model_fields)))
+    recipe = spec.alone()
     run = RunRef(kind="ModelTraining", namespace=owner.namespace, name=owner.name, uid=owner.uid)
     work = Work(
         owner,

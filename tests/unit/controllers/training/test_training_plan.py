@@ -83,6 +83,10 @@ def failed(reason: str, message: str, *, attempts: int | None = 1, requeue: floa
     return Plan(status=status, events=(Event("Warning", reason, message, "Train"),), requeue_after=requeue)
 
 
+def leaving(stopped: dict[str, Any]) -> dict[str, Any]:
+    return {**stopped, "metadata": {**stopped["metadata"], "deletionTimestamp": at(-1)}}
+
+
 def waits(reason: str, message: str, **options: Any) -> Plan:
     return Plan(status=says("Waiting", "Reconciling", reason, message, **JOB), **options)
 
@@ -347,9 +351,46 @@ ROWS: dict[str, Row] = {
     ),
     "a disrupted pod that is gone happened nevertheless": Row(
         seen(pod("churn-train-0-b"), has=job(), status=says(*RUNS, **STARTED, attempts=1)),
-        Plan(status=says(*RUNS, **STARTED, attempts=1)),
+        Plan(
+            status=says(
+                "Running",
+                "Reconciling",
+                "Running",
+                "worker 0 runs, attempt 2, from the last checkpoint.",
+                **STARTED,
+                attempts=1,
+            )
+        ),
+    ),
+    "and so did one whose successor is starting": Row(
+        seen(waiting("ContainerCreating", ""), has=job(), status=says(*RUNS, **STARTED, attempts=1)),
+        Plan(
+            status=says(
+                "Pending",
+                "Reconciling",
+                "Starting",
+                'the pod of Job "churn-train" is starting, attempt 2, from the last checkpoint.',
+                **STARTED,
+                attempts=1,
+            )
+        ),
+    ),
+    "a pod that is told to stop does not run any more": Row(
+        seen(leaving(pod()), has=job()),
+        Plan(
+            status=says(
+                "Pending",
+                "Reconciling",
+                "PodEnding",
+                "waiting until pod churn-train-0-a has written its checkpoint and ended.",
+                **JOB,
+            )
+        ),
     ),
     # --- suspend
+    "a pod that is stopped by suspending has not failed": Row(
+        seen(ended(143), has=job(suspend=True), suspend=True, status=says(*HELD, **STARTED)), Plan(status=says(*HELD, **STARTED))
+    ),
     "suspended from the start: nothing is made": Row(seen(suspend=True), Plan(status=says(*HELD))),
     "suspended: the Job is told": Row(
         seen(pod(), has=job(), suspend=True, generation=2),
