@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pandas as pd
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
+import onnxruntime
 
 from modelship_trainer.data.preprocessing import Fitted
 
@@ -20,7 +23,6 @@ class OnnxModel:
     """A loaded `model.onnx`."""
 
     def __init__(self, model: Path | bytes, fitted: Fitted, *, threads: int = 1) -> None:
-        onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
