@@ -39,7 +39,7 @@ class Sink(Protocol):
         """All objects that there are, as of `version`."""
 
     def put(self, obj: Json) -> None:
-        """An object as it is now."""
+        """An object as it is now, and as it was sent."""
 
     def delete(self, obj: Json) -> None:
         """The last state of an object that is gone."""
@@ -117,9 +117,9 @@ class Informer:
                 raise Expired
             raise ApiError(obj.get("code", 500), f"watch: {obj.get('message', 'error')}")
         if kind in ("ADDED", "MODIFIED"):
-            self._sink.put(prune(obj))
+            self._sink.put(obj)
         elif kind == "DELETED":
-            self._sink.delete(prune(obj))
+            self._sink.delete(obj)
         self._version = obj["metadata"]["resourceVersion"]
 
 

@@ -12,6 +12,8 @@ Json = dict[str, Any]
 
 _DROPPED_METADATA = frozenset({"managedFields", "selfLink"})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_INTERNED_LENGTH = 80
+_KEPT_JOB = ("suspend", "parallelism", "completions", "backoffLimit", "activeDeadlineSeconds")
 _KEPT_CONTAINER = ("name", "image", "resources")
 
 
@@ -20,7 +22,7 @@ def prune(obj: Json) -> Json:
     kept: Json = {key: obj[key] for key in ("apiVersion", "kind", "spec", "status") if key in obj}
     kept["metadata"] = _metadata(obj["metadata"])
     if obj.get("kind") == "Job":
-        kept["spec"] = {key: value for key, value in obj.get("spec", {}).items() if key != "template"}
+        kept["spec"] = {key: obj["spec"][key] for key in _KEPT_JOB if key in obj["spec"]}
     elif obj.get("kind") == "Pod":
         kept["spec"] = _pod_spec(obj.get("spec", {}))
     interned: Json = _interned(kept)
@@ -47,7 +49,10 @@ def _pod_spec(spec: Json) -> Json:
 
 
 def _interned(value: Any) -> Any:
-    """The same with one string object per field name in the whole process: each parsed watch event brings its own."""
+    """The same with one string object for equal strings in the whole process: each parsed watch event brings its own."""
+    if isinstance(value, str):
+        plain = value[:]  # a plain string of what may be an enumeration's
+        return intern(plain) if len(plain) <= _INTERNED_LENGTH else plain
     if isinstance(value, dict):
         return {intern(key): _interned(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -17,7 +17,6 @@ from modelship_operator.controllers.framework import Controller, Failure, Object
 from modelship_operator.kube.client import Client
 from modelship_operator.kube.errors import ApiError
 from modelship_operator.kube.events import Recorder
-from modelship_operator.kube.pruning import prune
 from modelship_operator.kube.resources import Resource
 from modelship_operator.resources.common import owned_by
 from modelship_operator.runtime.metrics import Metrics
@@ -111,7 +110,9 @@ class Reconciler:
         log.log(logging.INFO if error.transient else logging.ERROR, error.message, extra=where)
         if not error.transient and not error.gone:
             self._store.set_failure(obj["metadata"]["uid"], failure)
-            await self._act_on_status(obj, self._plan(obj))
+            delay = await self._act_on_status(obj, self._plan(obj))
+            if delay is not None:
+                return delay
         raise RetryLater(error.message, error.retry_after) from error
 
     # --- children --------------------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class Reconciler:
         signed = {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
         answer = await self._client.apply(resource, signed, force=bool(known))
         now = {**signed, "metadata": answer["metadata"], "status": known.get("status", {})}
-        self._store.put(prune(now), writer=_key(obj))
+        self._store.put(now, writer=_key(obj))
 
     async def _adjust_job(self, obj: Json, resource: Resource, known: Json, desired: Json) -> bool:
         wanted = {field: desired["spec"][field] for field in _MUTABLE_OF_JOB if field in desired["spec"]}
@@ -163,7 +164,7 @@ class Reconciler:
         patch = {"metadata": {"uid": metadata["uid"]}, "spec": changes}
         answer = await self._client.merge(resource, metadata["namespace"], metadata["name"], patch)
         now = {**known, "metadata": answer["metadata"], "spec": {**known["spec"], **changes}}
-        self._store.put(prune(now), writer=_key(obj))
+        self._store.put(now, writer=_key(obj))
         return True
 
     async def _delete(self, obj: Json, key: ObjectKey) -> bool:
@@ -198,7 +199,8 @@ class Reconciler:
             where = {**_fields(_key(obj)), "verb": "apply status", "code": error.code}
             log.log(logging.INFO if error.transient else logging.ERROR, error.message, extra=where)
             raise RetryLater(error.message, error.retry_after) from error
-        self._store.put(prune({**latest, "metadata": answer["metadata"], "status": plan.status}), writer=_key(obj))
+        now = {**latest, "metadata": answer["metadata"], "status": plan.status}
+        self._store.put(now, writer=_key(obj))
         for event in plan.events:
             self._recorder.record(latest, type=event.type, reason=event.reason, action=event.action, note=event.note)
         return plan.requeue_after

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from modelship_operator.controllers.framework import Failure, FoldProgress, ObjectKey
+from modelship_operator.kube.pruning import prune
 from modelship_operator.resources.common import KIND_LABEL, NAME_LABEL, UID_LABEL
 
 Json = dict[str, Any]
@@ -85,12 +86,17 @@ class Store:
         self._progress[uid] = {**self._progress.get(uid, {}), **progress}
 
     def put(self, obj: Json, *, writer: ObjectKey | None = None) -> None:
-        """An object as it is now, or was when this was sent. `writer`: whose reconcile wrote it, and so need not be told."""
+        """An object as it is now, or was when this was sent. `writer`: whose reconcile wrote it, and so need not be told.
+
+        Only what is news is pruned and kept: half of all watch events are echoes of what we wrote.
+        """
         metadata = obj["metadata"]
         place = (metadata["namespace"], metadata["name"])
         known = self._objects[obj["kind"]].get(place)
         if metadata["uid"] in self._deleted or (known is not None and not _newer(obj, known)):
             return
+        obj = prune(obj)
+        metadata = obj["metadata"]
         if known is not None and known["metadata"]["uid"] != metadata["uid"]:
             self._remove(known)
         self._objects[obj["kind"]][place] = obj

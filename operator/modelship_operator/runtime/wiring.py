@@ -15,7 +15,6 @@ import kopf
 
 from modelship_operator.kube.client import Client, Login
 from modelship_operator.kube.informer import Sink
-from modelship_operator.kube.pruning import prune
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -108,7 +107,8 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.networking.error_backoffs = Endless()
     settings.networking.request_timeout = 60
     settings.queueing.error_delays = Endless()
-    settings.queueing.idle_timeout = 0.5
+    # A task per object that idles for longer than a moment is what a burst would leave in memory.
+    settings.queueing.idle_timeout = 0.01
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.consistency_timeout = 0
@@ -117,11 +117,10 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 
 def _handler(sink: Sink) -> Callable[..., Any]:
     async def seen(event: Mapping[str, Any], **_: Any) -> None:
-        obj = prune(event["object"])
         if event["type"] == "DELETED":
-            sink.delete(obj)
+            sink.delete(event["object"])
         else:
-            sink.put(obj)
+            sink.put(event["object"])
 
     return seen
 
