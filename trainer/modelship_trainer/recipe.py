@@ -474,4 +474,8 @@ class Recipe(Model):
 
     def digest(self) -> str:
         """Identity of the recipe: SHA-256 of its canonical JSON."""
-        return digest_of(canonical_json(Recipe.model_validate(self.model_dump(include=set(Recipe.model_fields))).to_json()))
+        return digest_of(canonical_json(self.alone().to_json()))
+
+    def alone(self) -> Recipe:
+        """The recipe without what a subclass adds to it. Shares its parts, which are as frozen as it is."""
+        return Recipe.model_construct(data=self.data, model=self.model, training=self.training)
