@@ -142,7 +142,9 @@ class Placement(Model):
     """Accelerators, CPU and memory of each pod, and the nodes that it may run on."""
 
     accelerator: Accelerator | None = Field(None, description="Devices for each pod; none when left out: the CPU.")
-    cpu: Cpu = Field("1", description='Cores of each pod, requested and limited: 2, "0.5" or 500m.')
+    cpu: Cpu = Field(
+        "250m", description='Cores promised to each pod: 2, "0.5" or 500m. Not a limit: it also uses what is idle on its node.'
+    )
     memory: Memory = Field("2Gi", description="Memory of each pod, requested and limited: 512Mi, 2Gi.")
     node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
         None, description="Labels that a node must have."

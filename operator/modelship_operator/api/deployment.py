@@ -7,12 +7,10 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from modelship_operator.api.common import (
-    Cpu,
     Digest,
     Image,
     LabelKey,
     LabelValue,
-    Memory,
     ModelReference,
     Namespace,
     Placement,
@@ -37,15 +35,6 @@ class Runtime(Model):
     """The inference server."""
 
     image: Image | None = Field(None, description="Triton image; the operator's when left out.")
-
-
-class ServingPlacement(Placement):
-    """Accelerators, CPU and memory of each serving pod, and the nodes that it may run on."""
-
-    cpu: Cpu = Field(
-        "250m", description='Cores requested for each pod, not limited, so that no request is slowed: 2, "0.5" or 500m.'
-    )
-    memory: Memory = Field("2Gi", description="Memory of each pod, requested and limited: 512Mi, 2Gi.")
 
 
 class RollingUpdate(Model):
@@ -105,8 +94,8 @@ class ModelDeploymentSpec(Model):
     )
     replicas: int = Field(1, ge=0, le=1000, description="Pods.")
     runtime: Runtime = Field(default_factory=Runtime, description="The inference server.")
-    compute: ServingPlacement = Field(
-        default_factory=ServingPlacement, description="Accelerators, CPU and memory of each pod, and where it may run."
+    compute: Placement = Field(
+        default_factory=Placement, description="Accelerators, CPU and memory of each pod, and where it may run."
     )
     batching: Batching = Field(default_factory=Batching, description="How requests are joined.")
     optimization: Optimization = Field(default_factory=Optimization, description="How the graph is run.")

@@ -85,17 +85,20 @@ def _environment(settings: PodSettings, work: Work) -> list[Json]:
         protocol.ENV_TOKEN_FILE: protocol.TOKEN_FILE,
         **({protocol.ENV_PROGRESS_URL: settings.progress_url} if settings.progress_url else {}),
     }
-    threads = {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}}}
+    threads = {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1"}}}
     pod_name = {"name": protocol.ENV_POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return [*({"name": name, "value": value} for name, value in values.items()), pod_name, threads]
 
 
 def resources(compute: Placement) -> Json:
-    """Requests and limits: memory and accelerators are the same in both, so that what is promised is what there is."""
+    """Memory and accelerators are the same in requests and limits, so that what is promised is what there is.
+
+    CPU is promised, not limited: idle cores help whoever runs, and a quota would only slow training and add latency to serving.
+    """
     accelerator = compute.accelerator
     devices = {accelerator.resource_name: str(accelerator.count)} if accelerator else {}
-    amounts = {"cpu": compute.cpu, "memory": compute.memory} | devices
-    return {"requests": amounts, "limits": dict(amounts)}
+    whole = {"memory": compute.memory} | devices
+    return {"requests": {"cpu": compute.cpu} | whole, "limits": whole}
 
 
 def _mounts(work: Work) -> list[Json]:

@@ -142,7 +142,7 @@ def _triton(settings: PodSettings, serving: Serving) -> Json:
             {"name": "ORT_DISABLE_TELEMETRY", "value": "1"},
             {"name": "OMP_NUM_THREADS", "value": str(serving.spec.optimization.threads)},
         ],
-        "resources": _unthrottled(resources(serving.spec.compute)),
+        "resources": resources(serving.spec.compute),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
         "startupProbe": _inference_probe(serving, period=1, failures=300),
@@ -154,11 +154,6 @@ def _triton(settings: PodSettings, serving: Serving) -> Json:
             {"name": "triton-tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount in the pod
         ],
     }
-
-
-def _unthrottled(amounts: Json) -> Json:
-    """Without a CPU limit: a request that comes while others wait is not slowed by the scheduler's quota."""
-    return {**amounts, "limits": {name: amount for name, amount in amounts["limits"].items() if name != "cpu"}}
 
 
 def _triton_arguments(serving: Serving) -> list[str]:

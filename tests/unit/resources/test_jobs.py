@@ -178,7 +178,8 @@ def test_a_queue_owns_suspend() -> None:
 def test_an_accelerator_is_its_resource(accelerator: Accelerator, resource: str) -> None:
     job = indexed_job(SETTINGS, train(Compute(accelerator=accelerator)), name="x-train", retry_limit=0)
     given = container(job)["resources"]
-    assert given["limits"] == given["requests"] == {"cpu": "1", "memory": "2Gi", resource: "1"}
+    assert given["limits"] == {"memory": "2Gi", resource: "1"}
+    assert given["requests"] == {"cpu": "250m", "memory": "2Gi", resource: "1"}
 
 
 def test_every_exit_code_of_the_contract_has_its_answer() -> None:
