@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State
 from modelship_operator.controllers.common.outcome import short_digest
+from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.deployment import status
 from modelship_operator.controllers.deployment.gate import NO_GATE, WAITING, rule
 from modelship_operator.controllers.deployment.observed import Observed
@@ -24,9 +25,6 @@ from modelship_operator.resources.served_model import children, is_current, scal
 from modelship_operator.resources.serving import Serving
 from modelship_trainer.protocol import ArtifactRef
 
-RETRY_REFUSED_SECONDS = 60.0
-RETRY_NAME_SECONDS = 5.0
-
 
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be."""
@@ -34,7 +32,7 @@ def plan(seen: Observed, now: datetime) -> Plan:
     try:
         spec = seen.spec
     except ValidationError as error:
-        return _say(seen, status.Facts(status.invalid(error), rollout), now)
+        return _say(seen, status.Facts(spec_invalid(error, "Stalled"), rollout), now)
     artifact = _artifact(seen)
     if isinstance(artifact, State):
         return _hold(seen, status.Facts(artifact, rollout, WAITING if spec.gate else NO_GATE), now)
@@ -72,7 +70,7 @@ def _serve(
         message = f'Deployment "{seen.owner.name}" is there and not of this ModelDeployment; waiting until it is deleted.'
         return _going("NameTaken", message), (), RETRY_NAME_SECONDS
     if seen.refusal:
-        return _refused(seen), (), RETRY_REFUSED_SECONDS
+        return refused(seen.refusal, Mark.STALLED, "Stalled", "this ModelDeployment"), (), RETRY_REFUSED_SECONDS
     if not is_current(seen.deployment, planned):
         return _going("RollingOut", f"applying what serves {short_digest(target)}."), planned, None
     return _rolled(seen, rollout, target), (), None
@@ -92,19 +90,6 @@ def _rolled(seen: Observed, rollout: Rollout, target: str) -> State:
 
 def _going(reason: str, message: str) -> State:
     return State("RollingOut", Mark.RECONCILING, reason, message)
-
-
-def _refused(seen: Observed) -> State:
-    """The API server refused a request: say so, and try again later. The next plan, without the refusal, is the trial."""
-    refusal = seen.refusal
-    assert refusal is not None  # noqa: S101 - the caller saw it
-    what = f'{refusal.target.kind} "{refusal.target.name}"'
-    if refusal.code == 409:
-        message = f"{what} exists and is not of this ModelDeployment; delete it or use another name."
-        return State("Stalled", Mark.STALLED, "NameTaken", message)
-    return State(
-        "Stalled", Mark.STALLED, "RequestRefused", f"{refusal.verb} of {what} was refused ({refusal.code}): {refusal.message}"
-    )
 
 
 def _say(

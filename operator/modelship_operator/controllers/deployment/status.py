@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from modelship_operator.controllers.common.conditions import Mark, State, conditions, find
 from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.deployment.observed import Observed
@@ -52,13 +50,6 @@ def endpoint(seen: Observed) -> Json:
     """How to reach the model from inside the cluster."""
     host = f"{seen.owner.name}.{seen.owner.namespace}.svc"
     return {"url": f"http://{host}:{HTTP_PORT}", "grpc": f"{host}:{GRPC_PORT}", "model": seen.owner.name}
-
-
-def invalid(error: ValidationError) -> State:
-    """The state of a resource whose spec this version does not understand."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return State("Stalled", Mark.STALLED, "SpecInvalid", f"spec.{where}: {first['msg']}.")
 
 
 def events(seen: Observed, facts: Facts) -> tuple[Event, ...]:

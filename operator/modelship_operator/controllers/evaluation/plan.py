@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.jobs import GRACE, condition_of, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
+from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.evaluation import status
 from modelship_operator.controllers.evaluation.observed import Observed, Run
 from modelship_operator.controllers.evaluation.outcome import Collecting, Failed, Lost, Measured, outcome
@@ -24,8 +25,6 @@ from modelship_operator.controllers.framework import Event, Json, Plan
 from modelship_operator.resources.evaluation import folds_job, score_job
 from modelship_operator.resources.pod import CONTAINER, Work
 
-RETRY_REFUSED_SECONDS = 60.0
-RETRY_NAME_SECONDS = 5.0
 HELD = State("Suspended", Mark.HELD, "Suspended", "suspend is true; set it to false to go on. Folds that are done stay done.")
 
 
@@ -37,12 +36,13 @@ def plan(seen: Observed, now: datetime) -> Plan:
     try:
         _ = seen.spec
     except ValidationError as error:
-        return Plan(status=status.invalid(seen, _first_error(error), now))
+        return Plan(status=status.invalid(seen, spec_invalid(error, "Failed"), now))
     end = outcome(seen, now)
     if isinstance(end, Measured | Failed):
         return _write_down(seen, end, now)
     if seen.refusal:
-        return _refused(seen, now)
+        state = refused(seen.refusal, Mark.RECONCILING, "Waiting", "this evaluation")
+        return Plan(status=status.in_state(seen, state, now), requeue_after=RETRY_REFUSED_SECONDS)
     if isinstance(end, Collecting):
         state = _running("CollectingResult", "the Job ended; its pods' results are being read.")
         return Plan(status=status.in_state(seen, state, now), requeue_after=(end.until - now).total_seconds())
@@ -148,26 +148,8 @@ def _running(reason: str, message: str) -> State:
     return State("Running", Mark.RECONCILING, reason, message)
 
 
-def _refused(seen: Observed, now: datetime) -> Plan:
-    """The API server refused a request: say so, and try again later. The next plan, without the refusal, is the trial."""
-    refusal = seen.refusal
-    assert refusal is not None  # noqa: S101 - the caller saw it
-    what = f'{refusal.target.kind} "{refusal.target.name}"'
-    if refusal.code == 409:
-        reason, message = "NameTaken", f"{what} exists and is not of this evaluation; delete it or use another name."
-    else:
-        reason, message = "RequestRefused", f"{refusal.verb} of {what} was refused ({refusal.code}): {refusal.message}"
-    said = status.in_state(seen, State("Waiting", Mark.RECONCILING, reason, message), now)
-    return Plan(status=said, requeue_after=RETRY_REFUSED_SECONDS)
-
-
 def _news(seen: Observed, why: Finding) -> tuple[Event, ...]:
     """An event when a run first finds no node; a wait that everybody has for a moment is none."""
     if why.reason != "Unschedulable" or stored_reason(seen.status) == why.reason:
         return ()
     return (Event("Warning", why.reason, why.message, "Schedule"),)
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."

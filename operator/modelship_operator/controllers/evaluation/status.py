@@ -43,9 +43,8 @@ def failed(seen: Observed, end: Failed, now: datetime) -> Json:
     return _over(seen, State("Failed", Mark.STALLED, *end.why), end.at, now)
 
 
-def invalid(seen: Observed, message: str, now: datetime) -> Json:
+def invalid(seen: Observed, state: State, now: datetime) -> Json:
     """The status of a resource whose spec this version does not understand."""
-    state = State("Failed", Mark.STALLED, "SpecInvalid", message)
     said = conditions(state, seen.status.get("conditions", []), generation=seen.generation, now=now)
     return {**seen.status, "observedGeneration": seen.generation, "phase": state.phase, "conditions": said}
 
