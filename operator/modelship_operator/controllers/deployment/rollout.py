@@ -46,7 +46,9 @@ def observe_rollout(deployment: Json | None, pods: Sequence[Json], served_before
     return Rollout(
         replicas=status.get("replicas", 0),
         ready=status.get("readyReplicas", 0),
-        updated=sum(1 for pod in pods if is_ready(pod) and digest_of(pod) == digest_of(deployment)),
+        updated=min(
+            status.get("updatedReplicas", 0), sum(is_ready(pod) and digest_of(pod) == digest_of(deployment) for pod in pods)
+        ),
         served_digest=_served(pods, served_before),
         done=_done(deployment),
         trouble=_trouble(deployment, pods, now),
