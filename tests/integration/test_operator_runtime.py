@@ -1,0 +1,342 @@
+"""The operator as a process, against a real API server: who acts, when nothing is written, what a refusal looks like."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.builders import make_training
+from tests.support.controlplane import ControlPlane, control_plane, free_ports
+from tests.support.kubelet import Json, Namespace, install_crds
+
+pytestmark = pytest.mark.integration
+
+LEASE_SECONDS = 3
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    with control_plane(audit=True) as running:
+        install_crds(running)
+        yield running
+
+
+@pytest.fixture
+def here(plane: ControlPlane) -> Iterator[Namespace]:
+    with Namespace.made(plane) as made:
+        yield made
+
+
+# --- processes ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Replica:
+    process: subprocess.Popen[bytes]
+    name: str
+    metrics: str
+    progress: str
+    log: Path
+
+    def metric(self, name: str) -> float:
+        """The value of a metric; labels are part of the name."""
+        text = httpx.get(f"{self.metrics}/metrics", trust_env=False).text
+        return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
+
+    @property
+    def leads(self) -> bool:
+        return self.metric("modelship_leading") == 1
+
+    def until(self, condition, seconds: float = 20) -> float:
+        """Wait until the condition holds; how long that took."""
+        started = time.monotonic()
+        while not condition():
+            assert time.monotonic() - started < seconds, self.log.read_text()[-4000:]
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(20) == 0, self.log.read_text()[-4000:]
+
+
+@contextmanager
+def replica(plane: ControlPlane, here: Namespace, *, ready: bool = True, kubeconfig: Path | None = None, **settings: str):
+    """An operator that works in one namespace, and elects there."""
+    metrics, progress = free_ports(2)
+    name = f"operator-{secrets.token_hex(3)}"
+    environment = {
+        "KUBECONFIG": str(kubeconfig or plane.kubeconfig()),
+        "MODELSHIP_TRAINER_IMAGE": "trainer:1",
+        "MODELSHIP_TRITON_IMAGE": "triton:1",
+        "MODELSHIP_FRONT_IMAGE": "front:1",
+        "MODELSHIP_OPERATOR_IMAGE": "operator:1",
+        "MODELSHIP_METRICS_LISTEN": f"127.0.0.1:{metrics}",
+        "MODELSHIP_PROGRESS_LISTEN": f"127.0.0.1:{progress}",
+        "MODELSHIP_NAMESPACES": here.name,
+        "MODELSHIP_POD_NAMESPACE": here.name,
+        "MODELSHIP_POD_NAME": name,
+        "MODELSHIP_POD_IP": "127.0.0.1",
+        "MODELSHIP_LEASE_SECONDS": str(LEASE_SECONDS),
+        "MODELSHIP_PROGRESS_SECONDS": "2",
+        **settings,
+    }
+    log = plane.folder / f"{name}.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "modelship_operator.runtime.main"]
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
+    made = Replica(process, name, f"http://127.0.0.1:{metrics}", f"http://127.0.0.1:{progress}/v1/progress", log)
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{made.metrics}/readyz", trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    try:
+        if ready:
+            made.until(answers)
+        yield made
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(20)
+
+
+def writes(plane: ControlPlane, here: Namespace, since: int = 0) -> list[str]:
+    """What the operators wrote in the namespace, leases aside, as `verb resource/name`."""
+    found = []
+    for event in plane.audit_events()[since:]:
+        about = event.get("objectRef", {})
+        ours = "modelship-operator" in event.get("userAgent", "") and about.get("namespace") == here.name
+        if ours and event["verb"] in ("create", "patch", "update", "delete") and about["resource"] != "leases":
+            found.append(
+                f"{event['verb']} {about['resource']}/{about.get('name', '')}{'/status' if 'subresource' in about else ''}"
+            )
+    return found
+
+
+def settled(here: Namespace, name: str) -> Json:
+    """Wait until a training has its Job and its first status."""
+    here.wait("Job", f"{name}-train", lambda job: True)
+    return here.wait("ModelTraining", name, lambda training: "conditions" in training.get("status", {}))
+
+
+def lease(here: Namespace) -> Json:
+    found = here.get("Lease", "modelship-operator")
+    assert found
+    return found
+
+
+# --- two requests, and none again -----------------------------------------------------------------------------------------------
+
+
+def test_a_training_costs_two_requests_and_a_restart_none(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here) as first:
+        for number in range(5):
+            here.create(make_training(f"run-{number}"))
+        for number in range(5):
+            settled(here, f"run-{number}")
+        first.stop()
+    made = writes(plane, here)
+    expected = [f"patch jobs/run-{n}-train" for n in range(5)] + [f"patch modeltrainings/run-{n}/status" for n in range(5)]
+    assert sorted(made) == sorted(expected)
+    with replica(plane, here) as second:
+        second.until(lambda: second.metric('modelship_reconciles_total{kind="ModelTraining",result="success"}') >= 5)
+        second.stop()
+    assert writes(plane, here) == made
+
+
+def test_a_sweep_finds_everything_as_it_is_and_writes_nothing(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here) as only:
+        here.create(make_training("run"))
+        settled(here, "run")
+        made = writes(plane, here)
+        only.until(lambda: only.metric('modelship_sweeps_total{result="success"}') >= 1, seconds=40)
+        assert writes(plane, here) == made
+
+
+def test_an_edited_status_is_put_right(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here):
+        here.create(make_training("run"))
+        phase = settled(here, "run")["status"]["phase"]
+        here.patch("ModelTraining", "run", {"status": {"phase": "Nonsense"}}, "status")
+        here.wait("ModelTraining", "run", lambda training: training["status"]["phase"] == phase)
+
+
+def test_a_training_of_the_same_name_after_a_deleted_one_is_run(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here):
+        here.create(make_training("run"))
+        first = settled(here, "run")
+        here.delete("ModelTraining", "run")
+        here.create(make_training("run"))
+        here.reason("ModelTraining", "run", "NameTaken")
+        here.delete("Job", "run-train")  # the garbage collector, which is not here, would have
+        job = here.wait("Job", "run-train", lambda job: job["metadata"]["labels"]["modelship.dev/uid"] != first["metadata"]["uid"])
+        assert job["metadata"]["ownerReferences"][0]["name"] == "run"
+
+
+def test_somebody_elses_job_is_never_taken_over(plane: ControlPlane, here: Namespace) -> None:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "theirs", "image": "theirs"}]}
+    here.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "run-train"}, "spec": {"template": {"spec": pod}}})
+    with replica(plane, here) as only:
+        here.create(make_training("run"))
+        here.reason("ModelTraining", "run", "NameTaken")
+        theirs = here.get("Job", "run-train")
+        assert theirs
+        assert "labels" not in theirs["metadata"] or "modelship.dev/uid" not in theirs["metadata"]["labels"]
+        assert "ownerReferences" not in theirs["metadata"]
+        assert only.metric('modelship_api_requests_total{code="409",resource="jobs",verb="apply"}') >= 1
+        here.delete("Job", "run-train")
+
+
+# --- who acts -------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_replica_acts_and_the_other_takes_over_at_once_when_it_goes(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here) as first:
+        first.until(lambda: first.leads)
+        with replica(plane, here) as second:
+            assert not second.leads
+            assert httpx.get(f"{second.metrics}/readyz", trust_env=False).is_success
+            here.create(make_training("one"))
+            settled(here, "one")
+            assert second.metric('modelship_api_requests_total{code="200",resource="modeltrainings/status",verb="apply"}') == 0
+            first.stop()
+            assert second.until(lambda: second.leads) < LEASE_SECONDS
+            here.create(make_training("two"))
+            settled(here, "two")
+
+
+def test_a_replica_that_was_killed_is_replaced_when_its_lease_is_over(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here) as first:
+        first.until(lambda: first.leads)
+        with replica(plane, here) as second:
+            first.process.send_signal(signal.SIGKILL)
+            first.process.wait(5)
+            took = second.until(lambda: second.leads)
+            assert LEASE_SECONDS / 2 < took < LEASE_SECONDS + 4
+
+
+def test_a_container_restarted_in_its_pod_goes_on_at_once(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here, MODELSHIP_LEASE_SECONDS="60", MODELSHIP_POD_NAME="pod-1") as first:
+        first.until(lambda: first.leads)
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait(5)
+    with replica(plane, here, MODELSHIP_LEASE_SECONDS="60", MODELSHIP_POD_NAME="pod-1") as again:
+        assert again.until(lambda: again.leads) < 3
+
+
+def test_who_lost_the_lease_stops_acting(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here) as only:
+        only.until(lambda: only.leads)
+        here.patch("Lease", "modelship-operator", {"spec": {"holderIdentity": "intruder", "leaseDurationSeconds": 8}})
+        only.until(lambda: not only.leads, seconds=LEASE_SECONDS)
+        here.create(make_training("run"))
+        before = len(plane.audit_events())
+        time.sleep(2)
+        assert writes(plane, here, before) == []
+        only.until(lambda: only.leads)  # the intruder never renewed
+        settled(here, "run")
+
+
+def test_the_lease_is_released_at_the_end(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here) as only:
+        only.until(lambda: only.leads)
+        held = lease(here)["spec"]
+        assert held["holderIdentity"] == only.name
+        only.stop()
+    assert not lease(here)["spec"].get("holderIdentity")
+
+
+# --- when it is refused ---------------------------------------------------------------------------------------------------------
+
+
+def limited_kubeconfig(plane: ControlPlane, here: Namespace, rules: list[Json]) -> Path:
+    """A service account that may do this in the namespace, and nothing else."""
+    about = {"namespace": here.name, "name": "operator"}
+    api = f"/api/v1/namespaces/{here.name}"
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.name}"
+    here.client.post(f"{api}/serviceaccounts", json={"metadata": about}).raise_for_status()
+    here.client.post(f"{rbac}/roles", json={"metadata": about, "rules": rules}).raise_for_status()
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
+    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": here.name}
+    here.client.post(f"{rbac}/rolebindings", json={"metadata": about, "roleRef": role, "subjects": [subject]}).raise_for_status()
+    answer = here.client.post(f"{api}/serviceaccounts/operator/token", json={"spec": {}}).raise_for_status()
+    return plane.kubeconfig(answer.json()["status"]["token"], f"operator-{here.name}")
+
+
+def rule(group: str, resources: list[str], *verbs: str) -> Json:
+    return {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
+
+
+KINDS = ["modeltrainings", "modelevaluations", "modeldeployments"]
+RIGHTS = [
+    rule("modelship.dev", KINDS, "get", "list", "watch"),
+    rule("modelship.dev", [f"{kind}/status" for kind in KINDS], "patch"),
+    rule("", ["pods"], "list", "watch"),
+    rule("apps", ["deployments"], "list", "watch", "create", "patch", "delete"),
+    rule("coordination.k8s.io", ["leases"], "get", "create", "update", "patch"),
+]
+JOBS_READ = rule("batch", ["jobs"], "list", "watch")
+JOBS_WRITE = rule("batch", ["jobs"], "create", "patch", "delete")
+
+
+def test_a_right_that_lacks_is_said_by_the_resource_and_the_log_and_heals(plane: ControlPlane, here: Namespace) -> None:
+    kubeconfig = limited_kubeconfig(plane, here, [*RIGHTS, JOBS_READ])
+    with replica(plane, here, kubeconfig=kubeconfig) as only:
+        here.create(make_training("run"))
+        status = here.reason("ModelTraining", "run", "RequestRefused")
+        said = status["conditions"][0]["message"]
+        assert "forbidden" in said
+        assert "jobs" in said
+        assert only.metric('modelship_api_requests_total{code="403",resource="jobs",verb="apply"}') >= 1
+        line = next(line for line in only.log.read_text().splitlines() if '"code":403' in line)
+        assert '"verb":"apply"' in line
+        assert '"resource":"run"' in line
+        patch = {"rules": [*RIGHTS, JOBS_READ, JOBS_WRITE]}
+        url = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.name}/roles/operator"
+        here.client.patch(url, json=patch, headers={"Content-Type": "application/merge-patch+json"}).raise_for_status()
+        here.patch("ModelTraining", "run", {"metadata": {"annotations": {"try": "again"}}})
+        settled(here, "run")
+        here.reason("ModelTraining", "run", "Starting")
+
+
+def test_a_namespaced_operator_needs_no_right_beyond_its_namespace(plane: ControlPlane, here: Namespace) -> None:
+    kubeconfig = limited_kubeconfig(plane, here, [*RIGHTS, JOBS_READ, JOBS_WRITE])
+    with replica(plane, here, kubeconfig=kubeconfig) as only:
+        here.create(make_training("run"))
+        settled(here, "run")
+        only.stop()
+    user = f"system:serviceaccount:{here.name}:operator"
+    refused = [
+        event for event in plane.audit_events() if event["user"]["username"] == user and event["responseStatus"]["code"] == 403
+    ]
+    assert refused == []
+
+
+def test_it_waits_until_it_may_list(plane: ControlPlane, here: Namespace) -> None:
+    kubeconfig = limited_kubeconfig(plane, here, RIGHTS)
+    with replica(plane, here, ready=False, kubeconfig=kubeconfig) as only:
+        only.until(lambda: only.log.exists() and "cannot list yet" in only.log.read_text())
+        assert httpx.get(f"{only.metrics}/readyz", trust_env=False).status_code == 503
+        assert httpx.get(f"{only.metrics}/healthz", trust_env=False).status_code == 200
+        assert "jobs" in only.log.read_text()
+
+
+def test_a_wrong_setting_is_named(plane: ControlPlane, here: Namespace) -> None:
+    with replica(plane, here, ready=False, MODELSHIP_TRITON_IMAGE="", MODELSHIP_WORKERS="many") as wrong:
+        assert wrong.process.wait(20) == 2
+        assert "MODELSHIP_TRITON_IMAGE" in wrong.log.read_text()
+        assert "MODELSHIP_WORKERS" in wrong.log.read_text()
