@@ -94,7 +94,7 @@ def test_change(api: httpx.Client, namespace: str, case: Change) -> None:
 
 def test_defaults_are_filled_in(api: httpx.Client) -> None:
     spec = create(api, TRAINING, dry_run=True).json()["spec"]
-    assert spec["compute"] == {"cpu": "1", "memory": "2Gi"}
+    assert spec["compute"] == {"cpu": "250m", "memory": "2Gi"}
     assert spec["output"] == {"store": "pvc://models"}
     assert spec["data"]["split"] == {"validation": 0.1, "test": 0.2, "stratify": False, "seed": 0}
     assert spec["training"]["optimizer"]["adamw"]["learningRate"] == 0.001
@@ -123,7 +123,7 @@ def test_fresh_object_is_never_done(api: httpx.Client, namespace: str) -> None:
 def test_null_is_as_left_out(api: httpx.Client) -> None:
     answer = create(api, changed(TRAINING, {"spec.compute": None, "spec.data.format": None}), dry_run=True)
     assert answer.status_code == 201, message(answer)
-    assert answer.json()["spec"]["compute"] == {"cpu": "1", "memory": "2Gi"}
+    assert answer.json()["spec"]["compute"] == {"cpu": "250m", "memory": "2Gi"}
 
 
 def test_quantities_may_be_numbers(api: httpx.Client) -> None:

@@ -334,7 +334,7 @@ CHANGES = [
     _change("activeDeadlineSeconds added", "spec.activeDeadlineSeconds", TRAINING, {"spec.activeDeadlineSeconds": 60}),
     Change("activeDeadlineSeconds taken", "spec.activeDeadlineSeconds", make_training(activeDeadlineSeconds=60), TRAINING),
     _change("suspend a training", None, TRAINING, {"spec.suspend": True, "spec.ttlSecondsAfterFinished": 60}),
-    _change("a default written out", None, TRAINING, {"spec.compute": {"cpu": "1"}, "spec.training.batchSize": 32}),
+    _change("a default written out", None, TRAINING, {"spec.compute": {"cpu": "250m"}, "spec.training.batchSize": 32}),
     _change("modelRef", "spec.modelRef", EVALUATION, {"spec.modelRef.training": "other"}),
     _change("method", "spec.method", EVALUATION, {"spec.method.kFold.folds": 5}),
     _change("metrics", "spec.metrics", EVALUATION, {"spec.metrics": ["f1"]}),
