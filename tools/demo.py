@@ -6,7 +6,6 @@ Only what a user has: kubectl and the `modelship` command. Leaves everything run
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import subprocess
 import sys
@@ -50,6 +49,7 @@ class Kubectl:
         self.command = [f"{bin_path}/kubectl", "--context", "kind-modelship", "--namespace", namespace]
 
     def __call__(self, *args: str, stdin: str | None = None) -> str:
+        """What kubectl prints; ends the demo with kubectl's own words when it fails."""
         done = subprocess.run([*self.command, *args], input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{RED}kubectl {' '.join(args)}{RESET}\n{done.stderr.strip()}")
@@ -71,6 +71,7 @@ class Kubectl:
 
 
 def headline(text: str) -> None:
+    """A step's title."""
     print(f"\n{BOLD}== {text}{RESET}", flush=True)
 
 
@@ -97,6 +98,7 @@ def watch(kubectl: Kubectl, deadline: float) -> None:
 
 
 def condition(item: dict, kind: str) -> dict:
+    """The condition of this type; empty where there is none yet."""
     conditions = item.get("status", {}).get("conditions", [])
     return next((entry for entry in conditions if entry["type"] == kind), {})
 
@@ -112,10 +114,10 @@ def describe(item: dict) -> str:
 
 def predict(kubectl: Kubectl, example: str) -> None:
     """Ask the served model over HTTP and over gRPC, with rows of the real data."""
-    deployment = next(item for item in kubectl.items() if item["kind"] == "ModelDeployment" and example_of(item) == example)
-    name = deployment["metadata"]["name"]
+    name = kubectl("get", "-f", str(ROOT / "examples" / example / "deployment.yaml"), "-o", "jsonpath={.metadata.name}")
+    endpoint = kubectl("get", "modeldeployment", name, "-o", "jsonpath={.status.endpoint.url}")
     (rows,) = (ROOT / "examples" / example).glob("rows.*")
-    headline(f"Asking {name} at {deployment['status']['endpoint']['url']}: {rows.relative_to(ROOT)}")
+    headline(f"Asking {name} ({endpoint}) with {rows.relative_to(ROOT)}")
     for extra in ([], ["--grpc"]):
         command = [
             sys.executable,
@@ -136,21 +138,16 @@ def predict(kubectl: Kubectl, example: str) -> None:
         subprocess.run(command, check=True)
 
 
-def example_of(item: dict) -> str:
-    return {"tumour": "tabular", "digits": "image"}[item["metadata"]["name"]]
-
-
 def next_steps(namespace: str) -> str:
+    """What a newcomer may type now."""
     return f"""{BOLD}Try next{RESET}
   kubectl -n {namespace} describe modelevaluation tumour-cv
-  {VENV}/modelship report tumour-cv -n {namespace} -o report.html
+  .venv/bin/modelship report tumour-cv -n {namespace} -o report.html
   kubectl explain modeltraining.spec.training.optimizer
   kubectl -n {namespace} scale modeldeployment tumour --replicas 2
   docs/tutorial.md takes you through a model of your own; `make clean` removes everything.
 """
 
-
-VENV = ".venv/bin"
 
 if __name__ == "__main__":
     main()
