@@ -12,6 +12,7 @@ from sklearn.datasets import load_wine
 from modelship_trainer.data.split import split
 from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.evaluation import run as run_module
+from modelship_trainer.evaluation import subject as subject_module
 from modelship_trainer.evaluation.folder import EvaluationFolder
 from modelship_trainer.evaluation.metrics import measure
 from modelship_trainer.evaluation.records import FoldRecord
@@ -215,6 +216,24 @@ def test_a_flipped_byte_is_never_scored(copy, tmp_path, file):
     data = bytearray((copy.folder / file).read_bytes())
     data[len(data) // 2] ^= 1
     (copy.folder / file).write_bytes(data)
+    reason, message = failure(copy.task(tmp_path / "out"))
+    assert reason is FailureReason.DIGEST_MISMATCH
+    assert f"{file} is sha256:" in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["recipe.json", "preprocessing.json", "metrics.json", "model.onnx"])
+def test_a_file_exchanged_after_it_was_verified_is_never_used(copy, tmp_path, monkeypatch, file):
+    """Another pod that may write the claim waits for the moment between check and use: what is read is what is hashed."""
+    verified = subject_module.verify
+
+    def verify_then_exchange(*arguments):
+        manifest = verified(*arguments)
+        data = (copy.folder / file).read_bytes()
+        (copy.folder / file).write_bytes(data.replace(b"0", b"1") + b" ")
+        return manifest
+
+    monkeypatch.setattr(subject_module, "verify", verify_then_exchange)
     reason, message = failure(copy.task(tmp_path / "out"))
     assert reason is FailureReason.DIGEST_MISMATCH
     assert f"{file} is sha256:" in message

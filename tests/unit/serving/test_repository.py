@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from modelship_trainer.artifact.manifest import MANIFEST, ArtifactError, DigestMismatch, Lineage, build_manifest
+from modelship_trainer.artifact.manifest import (
+    MANIFEST,
+    ArtifactError,
+    ArtifactNotFound,
+    DigestMismatch,
+    Lineage,
+    build_manifest,
+)
 from modelship_trainer.protocol import ExitCode
 from modelship_trainer.schema import digest_of
 from modelship_trainer.serving import repository
@@ -158,7 +165,7 @@ def test_tampering_is_refused_and_leaves_nothing(
     assert list((tmp_path / "models").iterdir()) == []
 
 
-@pytest.mark.parametrize("path", ["../outside", "a/../../outside", "/etc/passwd", "a//b", ".hidden"])
+@pytest.mark.parametrize("path", ["../outside", "a/../../outside", "/etc/passwd", "a//b", ".hidden", "model.onnx\n"])
 def test_a_manifest_that_climbs_is_refused(path: str, artifact: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = artifact
     manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -183,6 +190,32 @@ def test_source_that_changes_while_it_is_copied_is_refused(
 
     monkeypatch.setattr(repository, "read_manifest", read_then_change)
     with pytest.raises(DigestMismatch):
+        publish(folder, digest, "churn", tmp_path / "models", Serving())
+
+
+def test_nothing_large_is_copied_before_it_is_refused(
+    artifact: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write the claim must not fill the node's disk, nor the init step's memory, with other things than the artifact."""
+    folder, digest = artifact
+    monkeypatch.setattr(repository.shutil, "copytree", lambda *_, **__: pytest.fail("copied"))
+    (folder / "huge").touch()
+    os.truncate(folder / "huge", 1 << 40)
+    with pytest.raises(DigestMismatch, match="huge is an extra file"):
+        publish(folder, digest, "churn", tmp_path / "models", Serving())
+    (folder / "huge").rename(folder / "model.onnx")
+    with pytest.raises(DigestMismatch, match=r"model\.onnx is 1,099,511,627,776 bytes, recorded was \d+ bytes"):
+        publish(folder, digest, "churn", tmp_path / "models", Serving())
+    os.truncate(folder / MANIFEST, 1 << 40)
+    with pytest.raises(ArtifactError, match="larger than 1,048,576 bytes"):
+        publish(folder, digest, "churn", tmp_path / "models", Serving())
+
+
+def test_a_pipe_in_place_of_the_manifest_does_not_hang(artifact: tuple[Path, str], tmp_path: Path) -> None:
+    folder, digest = artifact
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+    with pytest.raises(ArtifactNotFound):
         publish(folder, digest, "churn", tmp_path / "models", Serving())
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelship_trainer.artifact.manifest import ArtifactError, Manifest, verify
+from modelship_trainer.artifact.manifest import ArtifactError, Manifest, read_file, verify
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
 from modelship_trainer.export.session import OnnxModel
@@ -40,7 +40,7 @@ class Artifact:
 
     def onnx(self) -> OnnxModel:
         """The graph that is served."""
-        return OnnxModel(self.folder / ONNX, self.fitted)
+        return OnnxModel(read_file(self.folder, self.manifest, ONNX), self.fitted)
 
     def module(self) -> nn.Module:
         """The PyTorch module with its weights, in eval mode."""
@@ -60,11 +60,11 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
         DigestMismatch, ArtifactNotFound, ArtifactError: see `artifact.manifest`.
     """
     manifest = verify(folder, digest)
-    fitted = Fitted.model_validate_json((folder / PREPROCESSING).read_bytes())
+    fitted = Fitted.model_validate_json(read_file(folder, manifest, PREPROCESSING))
     if fitted.target is None:
         raise ArtifactError(f"{PREPROCESSING} has no target")
-    recipe = Recipe.model_validate_json((folder / RECIPE).read_bytes())
-    metrics = json.loads((folder / METRICS).read_bytes())
+    recipe = Recipe.model_validate_json(read_file(folder, manifest, RECIPE))
+    metrics = json.loads(read_file(folder, manifest, METRICS))
     return Artifact(folder, manifest, recipe, fitted, fitted.target, metrics)
 
 

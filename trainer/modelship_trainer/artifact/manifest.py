@@ -17,7 +17,9 @@ from pydantic import AfterValidator, Field, ValidationError
 from modelship_trainer.schema import Model, canonical_json, digest_of
 
 MANIFEST = "manifest.json"
-_SAFE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")
+MAX_MANIFEST = 1 << 20
+"""Bytes: a thousand files fit. What lies in a shared claim is not read without a limit."""
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
 class ArtifactError(Exception):
@@ -37,7 +39,7 @@ class DigestMismatch(ArtifactError):
 
 
 def _safe(path: str) -> str:
-    if not _SAFE.match(path):
+    if not _SAFE.fullmatch(path):
         raise ValueError("must be a relative path of letters, digits, '.', '_', '-' and '/', without '..'")
     return path
 
@@ -98,10 +100,13 @@ def build_manifest(folder: Path, lineage: Lineage) -> Manifest:
 
 def read_manifest(folder: Path, expected_digest: str | None = None) -> Manifest:
     """Read and check `manifest.json`; raises ArtifactNotFound, DigestMismatch, or ArtifactError when it is not a manifest."""
-    try:
-        raw = (folder / MANIFEST).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactNotFound(f"there is no {MANIFEST} in {folder}") from error
+    path = folder / MANIFEST
+    if not path.is_file():  # also a pipe or a device, whose reading might never end
+        raise ArtifactNotFound(f"there is no {MANIFEST} in {folder}")
+    with path.open("rb") as file:
+        raw = file.read(MAX_MANIFEST + 1)
+    if len(raw) > MAX_MANIFEST:
+        raise ArtifactError(f"{MANIFEST} is larger than {MAX_MANIFEST:,} bytes")
     if expected_digest is not None and (actual := digest_of(raw)) != expected_digest:
         raise DigestMismatch(MANIFEST, actual, expected_digest)
     try:
@@ -118,6 +123,19 @@ def verify(folder: Path, expected_digest: str) -> Manifest:
         ArtifactError: the folder is not an artifact.
     """
     manifest = read_manifest(folder, expected_digest)
+    check_listing(folder, manifest)
+    for entry in manifest.files:
+        if (actual := f"sha256:{sha256_of_file(folder / entry.path)}") != entry.digest:
+            raise DigestMismatch(entry.path, actual, entry.digest)
+    return manifest
+
+
+def check_listing(folder: Path, manifest: Manifest) -> None:
+    """Check names, kinds and sizes: all that can be seen without reading a file.
+
+    Raises:
+        DigestMismatch: a file is missing, extra, a link, no plain file, or of another size.
+    """
     named = {entry.path for entry in manifest.files} | {MANIFEST}
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
@@ -127,9 +145,23 @@ def verify(folder: Path, expected_digest: str) -> Manifest:
         path = folder / entry.path
         if not path.is_file():
             raise DigestMismatch(entry.path, "missing", entry.digest)
-        if (actual := f"sha256:{sha256_of_file(path)}") != entry.digest:
-            raise DigestMismatch(entry.path, actual, entry.digest)
-    return manifest
+        if (size := path.stat().st_size) != entry.size:
+            raise DigestMismatch(entry.path, f"{size:,} bytes", f"{entry.size:,} bytes, {entry.digest}")
+
+
+def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """The very bytes that the manifest names: hashed as they are read, so that nobody can exchange them after `verify`.
+
+    Raises:
+        DigestMismatch: they are not the recorded ones, or the manifest does not name the file.
+    """
+    entry = next((entry for entry in manifest.files if entry.path == name), None)
+    if entry is None:
+        raise DigestMismatch(name, "not in the manifest", "part of it")
+    data = (folder / name).read_bytes()
+    if (actual := digest_of(data)) != entry.digest:
+        raise DigestMismatch(name, actual, entry.digest)
+    return data
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from modelship_trainer.artifact.contents import ONNX
+from modelship_trainer.artifact.manifest import DigestMismatch, read_file
 from modelship_trainer.data.dataset import Array, Dataset, Rows
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.evaluation.metrics import Scores, class_scores, value_scores
 from modelship_trainer.evaluation.subject import Subject
 from modelship_trainer.export.session import ROWS, OnnxModel
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.schema import digest_of
 from modelship_trainer.training.device import cpu_threads
 
 
@@ -63,12 +63,10 @@ def _check_features(subject: Subject, dataset: Dataset) -> None:
 
 
 def _verified_bytes(subject: Subject) -> bytes:
-    """The very bytes that the manifest names: hashed as they are read, not before."""
-    model = (subject.folder / ONNX).read_bytes()
-    recorded = next((entry.digest for entry in subject.manifest.files if entry.path == ONNX), "nothing")
-    if (actual := digest_of(model)) != recorded:
-        raise UserError(FailureReason.DIGEST_MISMATCH, f"{ONNX} is {actual}, recorded was {recorded}; nothing was scored.")
-    return model
+    try:
+        return read_file(subject.folder, subject.manifest, ONNX)
+    except DigestMismatch as error:
+        raise UserError(FailureReason.DIGEST_MISMATCH, f"{error}; nothing was scored.") from error
 
 
 def _predict(model: OnnxModel, batch: pd.DataFrame | Array, source: str) -> npt.NDArray[np.float32]:

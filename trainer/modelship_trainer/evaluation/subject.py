@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelship_trainer.artifact.contents import METRICS, PREPROCESSING, RECIPE
-from modelship_trainer.artifact.manifest import ArtifactError, ArtifactNotFound, DigestMismatch, Manifest, verify
+from modelship_trainer.artifact.manifest import ArtifactError, ArtifactNotFound, DigestMismatch, Manifest, read_file, verify
 from modelship_trainer.data import bundled
 from modelship_trainer.data.dataset import Dataset
 from modelship_trainer.data.load import load
@@ -46,9 +46,11 @@ def open_subject(task: EvaluateTask) -> Subject:
     folder = local_path(task.artifact.uri)
     manifest = _verify(folder, task)
     try:
-        recipe = Recipe.model_validate_json((folder / RECIPE).read_bytes())
-        fitted = Fitted.model_validate_json((folder / PREPROCESSING).read_bytes())
-        history = epochs_of(json.loads((folder / METRICS).read_bytes())["history"])
+        recipe = Recipe.model_validate_json(read_file(folder, manifest, RECIPE))
+        fitted = Fitted.model_validate_json(read_file(folder, manifest, PREPROCESSING))
+        history = epochs_of(json.loads(read_file(folder, manifest, METRICS))["history"])
+    except DigestMismatch as error:
+        raise _tampered(task, error) from error
     except (OSError, ValueError, KeyError) as error:  # whole, but not written by this version
         first = str(error).splitlines()[0]
         raise _unknown(task, manifest, f"cannot be read by this version of Modelship ({first})") from error
@@ -70,9 +72,13 @@ def _verify(folder: Path, task: EvaluateTask) -> Manifest:
     except ArtifactNotFound as error:
         raise UserError(FailureReason.DATA_NOT_FOUND, f"there is no artifact at {uri}; was it deleted since training?") from error
     except DigestMismatch as error:
-        raise UserError(FailureReason.DIGEST_MISMATCH, f"{uri}: {error}; nothing was scored.") from error
+        raise _tampered(task, error) from error
     except ArtifactError as error:
         raise UserError(FailureReason.DIGEST_MISMATCH, f"{uri} is not an artifact: {error}.") from error
+
+
+def _tampered(task: EvaluateTask, error: DigestMismatch) -> UserError:
+    return UserError(FailureReason.DIGEST_MISMATCH, f"{task.artifact.uri}: {error}; nothing was scored.")
 
 
 def _unknown(task: EvaluateTask, manifest: Manifest, what: str) -> UserError:

@@ -26,6 +26,7 @@ from modelship_trainer.artifact.manifest import (
     ArtifactNotFound,
     DigestMismatch,
     Manifest,
+    check_listing,
     read_manifest,
     verify,
 )
@@ -130,7 +131,7 @@ def copy_verified(artifact: Path, digest: str, copied: Path) -> Manifest:
 
     Links are copied as links, never followed, and then refused.
     """
-    read_manifest(artifact, digest)  # cheap, and spares the copy of a wrong artifact
+    check_listing(artifact, read_manifest(artifact, digest))  # cheap, and no byte more is copied than the artifact has
     try:
         shutil.copytree(artifact, copied, symlinks=True)
     except shutil.Error as error:
