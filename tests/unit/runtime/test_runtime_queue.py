@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import looptime
 import pytest
@@ -108,7 +109,7 @@ async def test_failures_back_off_doubling_up_to_the_cap_and_success_forgets_them
         queue.add("a")
         await asyncio.sleep(10)
     starts = [at for _, at in work.began]
-    delays = [later - earlier - 1 for earlier, later in zip(starts, starts[1:], strict=False)]
+    delays = [later - earlier - 1 for earlier, later in pairwise(starts)]
     assert delays[:3] == pytest.approx([FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY])
     assert delays[12:14] == pytest.approx([LAST_DELAY, LAST_DELAY])
     assert delays[-1] == pytest.approx(FIRST_DELAY)
