@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from modelship_trainer.data import load as load_module
+from modelship_trainer.data import table
 from modelship_trainer.data.dataset import Dataset, Kind
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import prepare
@@ -205,6 +207,43 @@ BAD = {
         data(),
         FailureReason.DATA_INVALID,
         'target "churned" has fractions such as 0.5; training.task classification needs classes: set it to regression, .*',
+    ),
+    "csv with surplus fields": (
+        write("churn.csv", "age,churned\n7,34,1\n8,51,0\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.csv is not readable as csv: its rows have more fields than its first line has names; repair it, "
+        "or set data.format.",
+    ),
+    "deep json": (
+        write("churn.jsonl", '{"age": ' + "[" * 100_000 + "]" * 100_000 + ', "churned": 0}'),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.jsonl is not readable as jsonLines: maximum recursion depth.*; repair it, or set data.format.",
+    ),
+    "endless number": (
+        write("churn.jsonl", f'{{"age": {10**400}, "churned": 0}}'),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        'column "age" of pvc://datasets/churn.jsonl has whole numbers beyond 1e308; write them as text, or leave it out of .*',
+    ),
+    "classes beyond 64 bits": (
+        write("churn.jsonl", f'{{"age": 1, "churned": {10**30}}}\n{{"age": 2, "churned": {10**30 + 1}}}'),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        'target "churned" has class numbers too large to be told apart, such as 1e\\+30; write them as text.',
+    ),
+    "classes that a float merges": (
+        write("churn.csv", f"age,churned\n1,{2.0**60}\n2,1.0\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        'target "churned" has class numbers too large to be told apart, such as 1.15292e\\+18; write them as text.',
+    ),
+    "npz without features": (
+        write_npz(x=np.zeros((3, 0)), y=np.zeros(3)),
+        data("pvc://datasets/a.npz", target=None),
+        FailureReason.DATA_INVALID,
+        'array "x" of pvc://datasets/a.npz has shape \\[3, 0\\] and type float64; it must be numbers, \\[rows, ...\\].',
     ),
     "npz without y": (
         write_npz(x=np.zeros((3, 2))),
@@ -477,6 +516,37 @@ def test_bundled(name: str, task: Task, shape: tuple[int, ...]) -> None:
     assert first.digest == second.digest
 
 
+@pytest.mark.parametrize("name", ["churn.csv", "churn.parquet"])
+def test_data_that_changes_while_it_is_read_is_refused(claim: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Its digest, which verdicts are bound to, would be of other bytes than those that were read."""
+    write(name, CHURN)(claim)
+    read = table.features_of
+
+    def read_then_write(*arguments: Any) -> pd.DataFrame:
+        write(name, CHURN.assign(income=1.0))(claim)
+        return read(*arguments)
+
+    monkeypatch.setattr(load_module, "features_of", read_then_write)
+    with pytest.raises(UserError) as caught:
+        load_classes(data(f"pvc://datasets/{name}"))
+    assert caught.value.reason is FailureReason.DATA_INVALID
+    assert caught.value.message == f"pvc://datasets/{name} changed while it was read; start again when nothing writes to it."
+
+
+def test_long_identifiers_stay_different_classes(claim: Path) -> None:
+    """2^53 and 2^53 + 1 are one float."""
+    rows = "".join(f'{{"age": {row}, "churned": {2**53 + row % 2}}}\n' for row in range(10))
+    write("churn.jsonl", rows)(claim)
+    assert sorted(set(load_classes(data("pvc://datasets/churn.jsonl")).target.tolist())) == [2**53, 2**53 + 1]
+
+
+def test_a_target_that_float32_cannot_hold_is_refused(claim: Path) -> None:
+    write("churn.csv", "age,churned\n" + "".join(f"{row},{row}e300\n" for row in range(10)))(claim)
+    with pytest.raises(UserError) as caught:
+        load(data(), task=Task.REGRESSION)
+    assert 'target "churned" has values beyond 1e+37' in caught.value.message
+
+
 # --- https --------------------------------------------------------------------------------------------------------------------
 
 
@@ -490,6 +560,12 @@ def https() -> Iterator[tuple[str, list[dict[str, str]]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             seen.append(dict(self.headers))
+            if self.path.startswith("/moved"):
+                self.send_response(302)
+                self.send_header("Location", self.path.partition("?to=")[2])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             wanted = {"/churn.csv": 200, "/private.csv": 403, "/busy.csv": 503}.get(self.path.split("?")[0], 404)
             body = CHURN.to_csv(index=False).encode() if wanted == 200 else b""
             self.send_response(wanted)
@@ -504,7 +580,7 @@ def https() -> Iterator[tuple[str, list[dict[str, str]]]]:
 
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         key, certificate = f"{folder}/key.pem", f"{folder}/cert.pem"
-        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
         subprocess.run([*command, *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True)
         patch.setenv("SSL_CERT_FILE", certificate)
@@ -562,3 +638,35 @@ def test_https_certificate_is_checked(https: tuple[str, list[dict[str, str]]], m
     with pytest.raises(UserError) as caught:
         load_classes(data(f"{https[0]}/churn.csv"))
     assert caught.value.reason is FailureReason.STORE_UNAVAILABLE
+
+
+def test_https_is_never_left_for_plain_http(https: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody between could exchange the bytes, and http reaches services of the node and the cloud that trust their network."""
+    monkeypatch.setenv("MODELSHIP_DATA_token", "s3cret")
+    address, _ = https
+    with pytest.raises(UserError) as caught:
+        load_classes(data(f"{address}/moved/churn.csv?to=http://169.254.169.254/churn.csv"))
+    assert caught.value.reason is FailureReason.DATA_INVALID
+    assert caught.value.message == (
+        f"{address}/moved/churn.csv redirects to http, and only https is followed; set data.source to its https address."
+    )
+
+
+def test_a_redirect_on_the_same_host_is_followed_with_credentials(
+    https: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSHIP_DATA_token", "s3cret")
+    address, seen = https
+    assert load_classes(data(f"{address}/moved/churn.csv?to=/churn.csv")).rows == 10
+    assert seen[-1]["Authorization"] == "Bearer s3cret"
+
+
+def test_a_redirect_to_another_host_loses_the_credentials(
+    https: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSHIP_DATA_token", "s3cret")
+    address, seen = https
+    other = address.replace("127.0.0.1", "localhost")
+    assert load_classes(data(f"{other}/moved/churn.csv?to={address}/churn.csv")).rows == 10
+    assert "Authorization" in seen[-2]
+    assert "Authorization" not in seen[-1]

@@ -37,7 +37,12 @@ def load(data: Data, *, task: Task) -> Dataset:
     else:
         with TemporaryDirectory(prefix="modelship-data-") as work:
             source = fetch(data.source, Path(work))
+            before = source.stamp()
             dataset = _READERS[data.format or _format_of(source)](source, data, task)
+            if source.stamp() != before:  # else the digest might be of other bytes than those that were read
+                raise UserError(
+                    FailureReason.DATA_INVALID, f"{source.uri} changed while it was read; start again when nothing writes to it."
+                )
     if dataset.rows == 0:
         raise UserError(FailureReason.DATA_INVALID, f"{dataset.source} has no rows.")
     return dataset
@@ -94,7 +99,7 @@ def _load_npz(source: Source, data: Data, task: Task) -> Dataset:
             f"data.features must name the one array of {source.uri} to learn from; arrays: {listing(sorted(arrays))}.",
         )
     x, y = arrays[wanted[0]], arrays[target]
-    if x.ndim < 2 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
+    if x.ndim < 2 or 0 in x.shape[1:] or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
         raise UserError(
             FailureReason.DATA_INVALID,
             f"array {quote(wanted[0])} of {source.uri} has shape {list(x.shape)} and type {x.dtype}; it must be numbers, "

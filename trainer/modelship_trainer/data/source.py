@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from modelship_trainer.artifact.manifest import sha256_of_file
 from modelship_trainer.errors import UserError, listing
@@ -41,6 +41,18 @@ class Source:
             return f"sha256:{sha256_of_file(self.root)}"
         lines = "".join(f"{sha256_of_file(path)}  {name}\n" for path, name in zip(self.paths, self.names, strict=True))
         return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+    def stamp(self) -> tuple[tuple[int, ...], ...]:
+        """What changes when a file is written, exchanged or deleted: compared before reading and after hashing."""
+        facts = []
+        for path in self.paths:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                facts.append(())
+            else:
+                facts.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return tuple(facts)
 
     def single_file(self, format_: str) -> Path:
         """The file; raises UserError where the source is a folder of several."""
@@ -97,6 +109,8 @@ def _download(uri: str, work: Path) -> Path:
     files = fsspec.filesystem("https", get_client=_session, skip_instance_cache=True)
     try:
         files.get_file(uri, str(target))
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(FailureReason.DATA_NOT_FOUND, f"{shown(uri)} does not exist (404).") from error
     except Exception as error:  # aiohttp has some twenty exceptions; the status tells them apart
@@ -105,11 +119,27 @@ def _download(uri: str, work: Path) -> Path:
 
 
 async def _session(**options: Any) -> Any:
-    """An aiohttp session that trusts what OpenSSL's environment says now (SSL_CERT_FILE), and uses the environment's proxies."""
+    """An aiohttp session that trusts what OpenSSL's environment says now (SSL_CERT_FILE), and uses the environment's proxies.
+
+    aiohttp itself leaves the credentials out of a redirect to another host.
+    """
     import aiohttp
 
+    redirects = aiohttp.TraceConfig()
+    redirects.on_request_redirect.append(_refuse_plain_http)
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
-    return aiohttp.ClientSession(connector=connector, headers=_headers(), trust_env=True, **options)
+    return aiohttp.ClientSession(connector=connector, headers=_headers(), trust_env=True, trace_configs=[redirects], **options)
+
+
+async def _refuse_plain_http(session: Any, context: Any, redirect: Any) -> None:
+    """Raises UserError: DataInvalid where a server sends us on to another scheme: anybody on the way could exchange the bytes."""
+    target = urljoin(str(redirect.url), redirect.response.headers.get("Location") or redirect.response.headers.get("URI") or "")
+    if scheme_of(target) != "https":
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"{shown(str(redirect.url))} redirects to {scheme_of(target)}, and only https is followed; set data.source to its "
+            "https address.",
+        )
 
 
 def _download_error(uri: str, error: Exception) -> UserError:

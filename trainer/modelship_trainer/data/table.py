@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from modelship_trainer.data.source import Source
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import CastType, Data, Format, Step, Task
+
+_LARGEST = 1e37
+"""Of a regression's target: an order of magnitude below float32's end, as (value - mean) must fit, too."""
+_EXACT = {True: 2**63, False: 2**53}
+"""Whole numbers below this are exact: as integers (True), as floats (False)."""
 
 
 def read_table(source: Source, format_: Format, data: Data) -> tuple[pd.DataFrame, str]:
@@ -31,7 +37,7 @@ def read_table(source: Source, format_: Format, data: Data) -> tuple[pd.DataFram
             available = list(_read_columns(path, format_))
             columns, target = wanted_columns(available, data, where)
             frames.append(_read(path, format_, columns, text_columns(data.preprocessing)))
-        except (ValueError, OSError, UnicodeError) as error:  # pyarrow's and pandas' parser errors are ValueErrors
+        except (ValueError, OSError, OverflowError, RecursionError) as error:  # pyarrow's and pandas' errors are ValueErrors
             raise _unreadable(where, format_, error) from error
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], target
 
@@ -88,9 +94,22 @@ def _read(path: Path, format_: Format, columns: list[str], text: set[str]) -> pd
             return pd.read_parquet(path, columns=columns)[columns]
         case Format.CSV:
             types = {name: str for name in columns if name in text}
-            return pd.read_csv(path, dtype=types, low_memory=False)[columns]  # usecols would hide rows with too many fields
+            return _read_csv(path, types)[columns]
         case _:
             return _read_json(path)[columns]
+
+
+def _read_csv(path: Path, types: dict[str, type]) -> pd.DataFrame:
+    """Every column, as `usecols` would hide rows with too many fields.
+
+    Surplus fields in every row, which pandas by itself takes for row labels, and so shifts the rest, are an error.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, dtype=types, low_memory=False, index_col=False)
+        except pd.errors.ParserWarning as error:
+            raise ValueError("its rows have more fields than its first line has names") from error
 
 
 def _read_json(path: Path) -> pd.DataFrame:
@@ -136,8 +155,16 @@ def canonical(series: pd.Series, uri: str) -> pd.Series:
         UserError: DataInvalid where cells are lists or objects.
     """
     if _is_numeric(series):
-        values = pd.to_numeric(series.astype(object).where(series.notna(), np.nan), errors="raise")
-        return pd.Series(values.to_numpy(dtype=np.float64).astype(np.float32), index=series.index, name=series.name)
+        values = series.astype(object).where(series.notna(), np.nan)
+        try:
+            numbers = pd.to_numeric(values, errors="raise").to_numpy(dtype=np.float64)
+        except OverflowError:
+            raise UserError(
+                FailureReason.DATA_INVALID,
+                f"column {quote(series.name)} of {uri} has whole numbers beyond 1e308; write them as text, or leave it out of "
+                "data.features.",
+            ) from None
+        return pd.Series(numbers.astype(np.float32), index=series.index, name=series.name)
     nested = next((cell for cell in series if isinstance(cell, list | dict | tuple | set | np.ndarray)), None)
     if nested is not None:
         raise UserError(
@@ -172,19 +199,47 @@ def canonical_target(series: pd.Series, name: str, task: Task) -> Array:
                 f"target {quote(name)} has values such as {quote(series.iloc[0])}; training.task regression needs numbers: set it "
                 "to classification, or choose another target.",
             )
-        values: Array = series.to_numpy(dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise UserError(FailureReason.DATA_INVALID, f"target {quote(name)} has infinite values; remove these rows.")
-        return values
+        return _finite(series, name)
     if not numeric:
         # JSON's spelling of booleans; text as it is.
         return np.array([str(v).lower() if isinstance(v, bool | np.bool_) else str(v) for v in series], dtype=object)
-    values = series.to_numpy(dtype=np.float64)
-    fractions = values[~np.isfinite(values) | (values != np.floor(values))]
-    if len(fractions):
+    return _whole(series, name)
+
+
+def _finite(series: pd.Series, name: str) -> Array:
+    """float64 that also fit into the model's float32."""
+    try:
+        values: Array = series.to_numpy(dtype=np.float64)
+    except OverflowError:
+        values = np.array([np.inf])
+    if not np.isfinite(values).all():
+        raise UserError(FailureReason.DATA_INVALID, f"target {quote(name)} has infinite values; remove these rows.")
+    if np.abs(values).max(initial=0) > _LARGEST:
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"target {quote(name)} has fractions such as {fractions[0]:g}; training.task classification needs classes: set it to "
-            "regression, or choose another target.",
+            f"target {quote(name)} has values beyond {_LARGEST:.2g}, the largest that the model can learn; use another unit.",
         )
-    return values.astype(np.int64)
+    return values
+
+
+def _whole(series: pd.Series, name: str) -> Array:
+    """int64, exactly: class numbers may be long identifiers, which floats would merge."""
+    whole = pd.api.types.is_integer_dtype(series) or all(isinstance(cell, int | np.integer) for cell in series)
+    cells = series.tolist()
+    if not whole:
+        values = series.to_numpy(dtype=np.float64)
+        fractions = values[~np.isfinite(values) | (values != np.floor(values))]
+        if len(fractions):
+            raise UserError(
+                FailureReason.DATA_INVALID,
+                f"target {quote(name)} has fractions such as {fractions[0]:g}; training.task classification needs classes: set it "
+                "to regression, or choose another target.",
+            )
+        cells = values.tolist()
+    large = next((cell for cell in cells if not -_EXACT[whole] <= cell < _EXACT[whole]), None)
+    if large is not None:
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"target {quote(name)} has class numbers too large to be told apart, such as {large:g}; write them as text.",
+        )
+    return np.array([int(cell) for cell in cells], dtype=np.int64)
