@@ -44,7 +44,7 @@ class Source:
 
     def stamp(self) -> tuple[tuple[int, ...], ...]:
         """What changes when a file is written, exchanged or deleted: compared before reading and after hashing."""
-        facts = []
+        facts: list[tuple[int, ...]] = []
         for path in self.paths:
             try:
                 status = path.stat()

@@ -99,7 +99,7 @@ def _read(path: Path, format_: Format, columns: list[str], text: set[str]) -> pd
             return _read_json(path)[columns]
 
 
-def _read_csv(path: Path, types: dict[str, type]) -> pd.DataFrame:
+def _read_csv(path: Path, types: dict[str, type[str]]) -> pd.DataFrame:
     """Every column, as `usecols` would hide rows with too many fields.
 
     Surplus fields in every row, which pandas by itself takes for row labels, and so shifts the rest, are an error.
