@@ -32,13 +32,16 @@ def score_name(evaluation: str) -> str:
 
 
 def folds_job(settings: PodSettings, work: Work, folds: KFold, *, retry_limit: int, suspend: bool) -> Json:
-    """A completion per fold. Retries are counted fold by fold, and the first fold that has none left ends them all."""
+    """A completion per fold; retries are counted over all of them.
+
+    Not with backoffLimitPerIndex: its failed pods keep their finalizer until a replacement exists, which a namespace that is being
+    deleted never gets (Kubernetes 1.33 and newer delete pods first, and wait): its deletion would hang for ever.
+    """
     name = folds_name(work.owner.name)
     job = indexed_job(
         settings, work, name=name, retry_limit=retry_limit, completions=folds.folds, parallelism=folds.parallelism, suspend=suspend
     )
-    shared = {key: value for key, value in job["spec"].items() if key != "backoffLimit"}
-    return _pinned({**job, "spec": {**shared, "backoffLimitPerIndex": retry_limit, "maxFailedIndexes": 0}}, work)
+    return _pinned(job, work)
 
 
 def score_job(settings: PodSettings, work: Work, *, retry_limit: int, suspend: bool) -> Json:

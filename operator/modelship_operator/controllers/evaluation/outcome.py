@@ -5,10 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
+from modelship_operator.api.evaluation import ModelEvaluationStatus
 from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, failure_of
-from modelship_operator.controllers.common.outcome import parse_outcome
+from modelship_operator.controllers.common.outcome import parse_outcome, short_digest
 from modelship_operator.controllers.common.pods import Ending, Finding, time_of
 from modelship_operator.controllers.evaluation.observed import Observed, Run
+from modelship_operator.controllers.evaluation.subject import pinned
+from modelship_operator.controllers.evaluation.verdict import verdict_of
 from modelship_operator.controllers.framework import Json
 from modelship_operator.resources.job import FAIL_CODES
 from modelship_trainer.protocol import EvaluateResult
@@ -45,7 +50,10 @@ def outcome(seen: Observed, now: datetime) -> Measured | Failed | Collecting | L
     for end in seen.score.endings:
         if end.succeeded:
             said = parse_outcome(end.text)
-            return Measured(said, end.finished_at) if isinstance(said, EvaluateResult) else Failed(_NO_RESULT, end.finished_at)
+            if not isinstance(said, EvaluateResult):
+                return Failed(_NO_RESULT, end.finished_at)
+            why = _disbelief(said, seen)
+            return Failed(why, end.finished_at) if why else Measured(said, end.finished_at)
     for run, worker in ((seen.score, "the scoring pod"), (seen.folds, "fold")):
         if run.job is not None and (failed := condition_of(run.job, "Failed")):
             return _failed(seen, run, worker, failed, now)
@@ -55,9 +63,24 @@ def outcome(seen: Observed, now: datetime) -> Measured | Failed | Collecting | L
     return None
 
 
-_NO_RESULT = Finding(
-    "ResultLost", "the scoring pod ended well but wrote no result; compute.image must be made FROM the trainer image."
-)
+_IMAGE = "compute.image must be made FROM the trainer image"
+_NO_RESULT = Finding("ResultLost", f"the scoring pod ended well but wrote no result; {_IMAGE}.")
+
+
+def _disbelief(said: EvaluateResult, seen: Observed) -> Finding | None:
+    """Why a result cannot be taken: the image may be the user's own, and a verdict opens a gate for the digest that it names."""
+    asked = pinned(seen.score.job)
+    if asked is None or said.artifact_digest != asked.artifact.digest:
+        wanted = short_digest(asked.artifact.digest) if asked else "unknown"
+        message = f"the scoring pod measured {short_digest(said.artifact_digest)}, asked for was {wanted}; {_IMAGE}."
+        return Finding("DigestMismatch", message)
+    try:
+        ModelEvaluationStatus.model_validate(verdict_of(seen.spec.gates, said, asked.baseline) | {"rows": said.rows})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return Finding("ResultLost", f"the scoring pod's result cannot be used ({where}: {first['msg']}); {_IMAGE}.")
+    return None
 
 
 def _failed(seen: Observed, run: Run, worker: str, failed: Json, now: datetime) -> Failed | Collecting:

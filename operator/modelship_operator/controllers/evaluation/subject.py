@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from modelship_operator.api.evaluation import ModelEvaluationSpec
 from modelship_operator.api.training import ModelTrainingSpec
@@ -40,7 +41,16 @@ def subject_of(spec: ModelEvaluationSpec, training: Json | None) -> Subject | St
     trained = ModelTrainingSpec.model_validate((training or {})["spec"])
     sources = (*(other_data or (trained.data.source,)), found.uri)
     image = spec.compute.image or trained.compute.image
-    return Subject(found, trained.output.store, sources, trained.data.credentials_secret, image)
+    secret = trained.data.credentials_secret
+    if spec.data and not _same_server(spec.data.source, trained.data.source):
+        secret = None
+    return Subject(found, trained.output.store, sources, secret, image)
+
+
+def _same_server(one: str, other: str) -> bool:
+    """Whether what logs in to one source may be shown to the other: over https, to the very same host and port."""
+    first, second = urlsplit(one), urlsplit(other)
+    return first.scheme == second.scheme == "https" and first.netloc == second.netloc
 
 
 def artifact_of(name: str, training: Json | None) -> ArtifactRef | State:

@@ -99,7 +99,7 @@ def over(kind: str, reason: str = "", message: str = "", seconds: float = -60) -
 
 
 COMPLETE = over("Complete", "CompletionsReached")
-INDEXES = over("Failed", "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes")
+BACKOFF = over("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
 
 
 def pod(kind: str, phase: str = "Running", *, index: int = 0, job_uid: str | None = None, **status: Any) -> Json:
@@ -126,17 +126,18 @@ def ended(kind: str, exit_code: int, message: str = "", reason: str = "Error", i
     return pod(kind, "Failed" if exit_code else "Succeeded", index=index, containerStatuses=statuses)
 
 
-def scored(*values: float, test: float | None = 0.86, digest: str = DIGEST) -> Json:
-    """The scoring pod, with what it measured of roc_auc."""
-    result = EvaluateResult(
-        artifact_digest=digest,
-        recipe_digest=RECIPE_DIGEST,
-        data_digest=DATA_DIGEST,
-        results=[summarize(Metric.ROC_AUC, values, test)],
-        report=f"pvc://models/evaluations/{UID}/report.html",
-        report_digest=REPORT_DIGEST,
-        rows=114,
-    )
+def scored(*values: float, test: float | None = 0.86, digest: str = DIGEST, **parts: Any) -> Json:
+    """The scoring pod, with what it measured of roc_auc; `parts` are other fields of its result."""
+    fields: Json = {
+        "artifact_digest": digest,
+        "recipe_digest": RECIPE_DIGEST,
+        "data_digest": DATA_DIGEST,
+        "results": [summarize(Metric.ROC_AUC, values, test)],
+        "report": f"pvc://models/evaluations/{UID}/report.html",
+        "report_digest": REPORT_DIGEST,
+        "rows": 114,
+    }
+    result = EvaluateResult.model_validate(fields | parts)
     return ended("score", 0, result.model_dump_json(by_alias=True, exclude_none=True), "Completed")
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from evaluation_world import (
+    BACKOFF,
     COMPLETE,
     DATA_DIGEST,
     DIGEST,
     HELD_OUT,
-    INDEXES,
     NOW,
     OTHER,
     RECIPE_DIGEST,
@@ -181,7 +181,7 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="the user has to fix something",
         ),
         pytest.param(
-            ready(ended("folds", 137, reason="OOMKilled", index=1), folds=job("folds", INDEXES), compute={"memory": "4Gi"}),
+            ready(ended("folds", 137, reason="OOMKilled", index=1), folds=job("folds", BACKOFF), compute={"memory": "4Gi"}),
             "Stalled",
             "OutOfMemory",
             "fold 2 was killed at its limit of 4Gi; raise compute.memory.",
@@ -204,7 +204,7 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             ready(
                 ended("folds", 64, failure("DataInvalid", "fix me."), seconds=-90),
                 ended("folds", 1, "later crash", index=1),
-                folds=job("folds", INDEXES),
+                folds=job("folds", BACKOFF),
             ),
             "Stalled",
             "DataInvalid",
@@ -213,7 +213,7 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="what can be fixed is said before a crash",
         ),
         pytest.param(
-            ready(folds=job("folds", {**INDEXES, "lastTransitionTime": at(-5)})),
+            ready(folds=job("folds", {**BACKOFF, "lastTransitionTime": at(-5)})),
             "Reconciling",
             "CollectingResult",
             "the Job ended; its pods' results are being read.",
@@ -221,10 +221,10 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="failed, its pods are not seen yet",
         ),
         pytest.param(
-            ready(folds=job("folds", INDEXES)),
+            ready(folds=job("folds", BACKOFF)),
             "Stalled",
             "WorkerFailed",
-            "Job has exceeded the specified maximal number of failed indexes; its pods were deleted before they said why.",
+            "Job has reached the specified backoff limit; its pods were deleted before they said why.",
             "",
             id="failed, its pods are gone",
         ),
@@ -251,6 +251,23 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             "the scoring pod ended well but wrote no result; compute.image must be made FROM the trainer image.",
             "",
             id="an image that is not ours",
+        ),
+        pytest.param(
+            ready(scored(0.9, 0.9, digest=OTHER), folds=DONE_FOLDS, score=job("score", COMPLETE)),
+            "Stalled",
+            "DigestMismatch",
+            "the scoring pod measured sha256:77aa…, asked for was sha256:9f31…; compute.image must be made FROM the trainer image.",
+            "",
+            id="a verdict on another artifact",
+        ),
+        pytest.param(
+            ready(scored(0.9, 0.9, recipe_digest="mine"), folds=DONE_FOLDS, score=job("score", COMPLETE)),
+            "Stalled",
+            "ResultLost",
+            "the scoring pod's result cannot be used (subject.recipeDigest: String should match pattern '^sha256:[0-9a-f]{64}$'); "
+            "compute.image must be made FROM the trainer image.",
+            "",
+            id="a result that the API would refuse",
         ),
         pytest.param(
             ready(suspend=True),
@@ -429,6 +446,25 @@ def test_the_pods_get_what_the_training_had() -> None:
     assert task_of(planned)["store"] == f"pvc://models/evaluations/{UID}"
 
 
+@pytest.mark.parametrize(
+    ("trained_on", "other", "shown"),
+    [
+        ("https://data.example/a.csv", None, True),
+        ("https://data.example/a.csv", "https://data.example/b.csv", True),
+        ("https://data.example/a.csv", "https://elsewhere.example/b.csv", False),
+        ("https://data.example/a.csv", "https://data.example:8443/b.csv", False),
+        ("https://data.example/a.csv", "https://data.example@elsewhere.example/b.csv", False),
+        ("pvc://datasets/a.csv", "https://elsewhere.example/b.csv", False),
+        ("pvc://datasets/a.csv", "pvc://datasets/b.csv", False),
+    ],
+)
+def test_credentials_go_to_the_server_that_they_are_for(trained_on: str, other: str | None, shown: bool) -> None:
+    data = {"data": {"source": other}} if other else {}
+    login = trained(data={"source": trained_on, "credentialsSecret": "login"})
+    (planned,) = plan(ready(training=login, method=HOLDOUT, **data), NOW).apply
+    assert ("envFrom" in planned["spec"]["template"]["spec"]["containers"][0]) == shown
+
+
 def test_progress_stays_until_there_is_news() -> None:
     pushed = Progress(phase="Training", epoch=3, epochs=30)
     told = plan(ready(pod("folds"), folds=job("folds"), progress=pushed), NOW).status or {}
@@ -468,7 +504,7 @@ def test_an_edit_of_a_finished_evaluation_is_observed() -> None:
         ready(pod("folds"), folds=job("folds", succeeded=2)),
         ready(unscheduled("folds"), folds=job("folds")),
         ready(scored(0.9, 0.9), folds=DONE_FOLDS, score=job("score", COMPLETE)),
-        ready(folds=job("folds", INDEXES)),
+        ready(folds=job("folds", BACKOFF)),
         ready(suspend=True),
     ],
 )
@@ -485,7 +521,7 @@ def test_planning_again_says_the_same(observed: Observed) -> None:
         (ready(), []),
         (ready(scored(0.9, 0.9), folds=DONE_FOLDS, score=job("score")), [("Normal", "GatesPassed")]),
         (ready(scored(0.7, 0.7), folds=DONE_FOLDS, score=job("score")), [("Warning", "GatesFailed")]),
-        (ready(folds=job("folds", INDEXES)), [("Warning", "WorkerFailed")]),
+        (ready(folds=job("folds", BACKOFF)), [("Warning", "WorkerFailed")]),
         (ready(unscheduled("folds"), folds=job("folds")), [("Warning", "Unschedulable")]),
     ],
 )
