@@ -120,9 +120,7 @@ def predict(kubectl: Kubectl, example: str) -> None:
     headline(f"Asking {name} ({endpoint}) with {rows.relative_to(ROOT)}")
     for extra in ([], ["--grpc"]):
         command = [
-            sys.executable,
-            "-m",
-            "modelship_operator.cli",
+            str(Path(sys.executable).with_name("modelship")),
             "predict",
             name,
             "-n",
