@@ -60,6 +60,31 @@ def test_no_rule_names_secrets_or_a_wildcard(helm: str, settings: tuple[str, ...
         assert not {"secrets", "pods/exec", "pods/log", "serviceaccounts/token"} & set(rule["resources"])
 
 
+REQUESTS = {
+    **{kind: {"list", "watch"} for kind in ("modeltrainings", "modelevaluations", "modeldeployments")},  # Kopf, and the sweep
+    **{f"{kind}/status": {"patch"} for kind in ("modeltrainings", "modelevaluations", "modeldeployments")},
+    "jobs": {"list", "watch", "create", "patch", "delete"},  # deleted: TTL, suspend of a queued run
+    "pods": {"list", "watch"},
+    "deployments": {"list", "watch", "create", "patch"},  # server-side apply is create and patch
+    "services": {"create", "patch"},
+    "networkpolicies": {"create", "patch"},
+    "poddisruptionbudgets": {"create", "patch"},
+    "events": {"create", "patch"},
+    "leases": {"create", "get", "update"},
+    "tokenreviews": {"create"},
+}
+"""What kube/ and runtime/ send; a verb more is a right that nobody needs, one less breaks at night."""
+
+
+@pytest.mark.parametrize("settings", [(), ("namespaces={team-a}",)], ids=["cluster-wide", "namespaced"])
+def test_each_right_is_one_that_the_operator_uses(helm: str, settings: tuple[str, ...]) -> None:
+    given: dict[str, set[str]] = {}
+    for rule in rules(render(helm, "rbac.aggregate=false", *settings)):
+        for resource in rule["resources"]:
+            given.setdefault(resource, set()).update(rule["verbs"])
+    assert given == REQUESTS
+
+
 def test_a_namespaced_install_has_one_cluster_wide_verb_beyond_the_aggregated_roles(helm: str) -> None:
     items = render(helm, "namespaces={team-a,team-b}", "rbac.aggregate=false")
     assert [item["rules"] for item in of_kind(items, "ClusterRole")] == [

@@ -15,11 +15,12 @@ app.kubernetes.io/part-of: modelship
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* What the controllers do in a namespace that they work in. No verb on Secrets, no wildcard. */}}
+{{/* What the controllers do in a namespace that they work in: a verb per kind of request that they make (tests/integration/test_chart.py).
+     No verb on Secrets, no wildcard. What serves is deleted by the garbage collector, with its owner. */}}
 {{- define "modelship.rules" -}}
 - apiGroups: [modelship.dev]
   resources: [modeltrainings, modelevaluations, modeldeployments]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [modelship.dev]
   resources: [modeltrainings/status, modelevaluations/status, modeldeployments/status]
   verbs: [patch]
@@ -31,16 +32,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [list, watch]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch]
 - apiGroups: [""]
   resources: [services]
-  verbs: [create, patch, delete]
+  verbs: [create, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [create, patch, delete]
+  verbs: [create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [create, patch, delete]
+  verbs: [create, patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
