@@ -15,7 +15,8 @@ from .console import Failure, say
 from .engine import Engine
 
 RELEASE = "bookworm"
-NAME = f"docker.io/library/debian:{RELEASE}-slim"
+NAME = f"debian:{RELEASE}-slim"
+"""As Dockerfiles say it: no registry is named, so an image that was imported under this name (podman: localhost/) is found, too."""
 _PULL_SECONDS = 60
 
 # What makes Debian's image slim: documentation and translations are never unpacked, licences are.

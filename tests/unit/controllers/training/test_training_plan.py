@@ -69,7 +69,7 @@ SUCCESS = ended(0, RESULT.model_dump_json(by_alias=True), "Completed")
 SUCCEEDED_EVENT = (Event("Normal", "Succeeded", f"published {DIGEST} at {RESULT.artifact.uri}.", "Train"),)
 DONE = says("Succeeded", "Ready", "Succeeded", FINISHED_TEXT, **STARTED, **RESULT_FACTS)
 LOST = says("Failed", "Stalled", "DataInvalid", "no.", **STARTED, completionTime=at(-60))
-PULL = 'failed to resolve reference "own:1": docker.io/library/own:1: not found'
+PULL = 'failed to resolve reference "own:1": registry.example/own:1: not found'
 CRASH = "worker 0 ended with exit status 1: ValueError: no"
 OOM = "worker 0 was killed at its limit of 2Gi; raise compute.memory or lower training.batchSize."
 
