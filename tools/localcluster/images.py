@@ -92,8 +92,10 @@ def load(engine: Engine, names: Collection[str]) -> None:
                 started = time.monotonic()
                 size = _send(engine, name)
                 say(f"{name} is in the node: {size / 1e6:.1f} MB sent in {time.monotonic() - started:.1f} s")
-        if stale := replaced(there, set(names), _in_use()):
-            engine.run("exec", _node(), "crictl", "rmi", *stale, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stale = replaced(there, set(names), _in_use())
+        # Housekeeping: an image that a pod of this moment holds is taken the next time.
+        if stale and not engine.succeeds("exec", _node(), "crictl", "rmi", *stale):
+            say(f"older versions are still in use and stay: {', '.join(stale)}")
 
 
 def replaced(there: set[str], wanted: set[str], in_use: str) -> list[str]:
