@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from modelship_trainer.recipe import NO_LOGIN_IN_SOURCE
 from tests.support.builders import DIGEST, LEFT_OUT, Json, changed, make_deployment, make_evaluation, make_training
 
 TRAINING, EVALUATION, DEPLOYMENT = make_training(), make_evaluation(), make_deployment()
@@ -109,6 +110,27 @@ RULES = [
         TRAINING,
         _steps(impute={"strategy": "constant", "value": "0"}),
         _steps(impute={"strategy": "constant"}),
+    ),
+    _rule(
+        "value needs strategy constant",
+        "spec.data.preprocessing[0].impute",
+        TRAINING,
+        _steps(impute={"strategy": "median"}),
+        _steps(impute={"strategy": "median", "value": "0"}),
+    ),
+    _rule(
+        NO_LOGIN_IN_SOURCE.message,
+        "spec.data",
+        TRAINING,
+        {"spec.data.source": "https://data.example/a@b.csv?user=a@b"},
+        {"spec.data.source": "https://ada:s3cret@data.example/churn.csv"},
+    ),
+    _rule(
+        "image needs format imageFolder",
+        "spec.data",
+        TRAINING,
+        {"spec.data.image": {"size": 16}, "spec.data.format": "imageFolder"},
+        {"spec.data.image": {"size": 16}, "spec.data.format": "csv"},
     ),
     _rule(
         "lowerQuantile must be below upperQuantile",

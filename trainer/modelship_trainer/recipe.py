@@ -6,6 +6,7 @@ description here reaches `kubectl explain`. A recipe says nothing of where it ru
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
@@ -86,7 +87,10 @@ class ImputeStrategy(StrEnum):
 class Impute(Model):
     """Fill missing values with a statistic of the training rows, or a constant."""
 
-    rules = (Rule("self.strategy != 'constant' || has(self.value)", "strategy constant needs value"),)
+    rules = (
+        Rule("self.strategy != 'constant' || has(self.value)", "strategy constant needs value"),
+        Rule("!has(self.value) || self.strategy == 'constant'", "value needs strategy constant"),
+    )
 
     columns: Columns | None = Field(None, description="Columns to fill; all numeric ones when left out.")
     strategy: ImputeStrategy = Field(
@@ -97,9 +101,11 @@ class Impute(Model):
     )
 
     @model_validator(mode="after")
-    def _constant_needs_value(self) -> Self:
+    def _value_and_constant_go_together(self) -> Self:
         if self.strategy is ImputeStrategy.CONSTANT and self.value is None:
             raise PydanticCustomError("impute", "{message}", {"message": self.rules[0].message})
+        if self.strategy is not ImputeStrategy.CONSTANT and self.value is not None:
+            raise PydanticCustomError("impute", "{message}", {"message": self.rules[1].message})
         return self
 
 
@@ -209,8 +215,24 @@ class ImageOptions(Model):
         return self
 
 
+NO_LOGIN_IN_SOURCE = Rule(
+    "!self.source.matches('^https://[^/?#]*@')",
+    "source must not carry a user or a password, which everybody could read here; use credentialsSecret of the training's data",
+)
+
+
+def carries_login(source: str) -> bool:
+    """Whether an https URI has a user or a password in it: the offline mirror of `NO_LOGIN_IN_SOURCE`."""
+    return re.match(r"https://[^/?#]*@", source) is not None
+
+
 class Data(Model):
     """Where the data is and how it becomes features and labels."""
+
+    rules = (
+        NO_LOGIN_IN_SOURCE,
+        Rule("!has(self.image) || !has(self.format) || self.format == 'imageFolder'", "image needs format imageFolder"),
+    )
 
     source: SourceUri = Field(
         description="pvc://claim/path, https://..., or sklearn://digits|iris|wine|breast_cancer|diabetes (bundled, no download)."
@@ -231,6 +253,14 @@ class Data(Model):
         default_factory=list,
         description="Cleaning, transformation and normalisation, in order; fitted on the training rows only.",
     )
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if carries_login(self.source):
+            raise PydanticCustomError("source", "{message}", {"message": self.rules[0].message})
+        if self.image is not None and self.format not in (None, Format.IMAGE_FOLDER):
+            raise PydanticCustomError("image", "{message}", {"message": self.rules[1].message})
+        return self
 
 
 # --- model --------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from modelship_operator.api.common import Compute, Digest, ModelReference, ResourceName, Status, Text, Time, raise_broken
 from modelship_trainer.judgement import METRICS, Gate, Method, Metric, MetricResult, Statistic, metrics_of
 from modelship_trainer.protocol import Progress
-from modelship_trainer.recipe import Task
+from modelship_trainer.recipe import NO_LOGIN_IN_SOURCE, Task, carries_login
 from modelship_trainer.schema import Distinct, Model, Rule
 
 RemoteSource = Annotated[
@@ -28,7 +28,14 @@ class BaselineReference(Model):
 class EvaluationData(Model):
     """Other data than the training's own test split."""
 
+    rules = (NO_LOGIN_IN_SOURCE,)
+
     source: RemoteSource = Field(description="As ModelTraining.spec.data.source; every row is a test row.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        raise_broken(self.rules, (carries_login(self.source),))
+        return self
 
 
 def _of_one_task() -> str:

@@ -208,6 +208,12 @@ BAD = {
         FailureReason.DATA_INVALID,
         'target "churned" has fractions such as 0.5; training.task classification needs classes: set it to regression, .*',
     ),
+    "image options for a table": (
+        csv,
+        data(image={"size": 16}),
+        FailureReason.RECIPE_INVALID,
+        "data.image is for image folders, and pvc://datasets/churn.csv is csv.",
+    ),
     "csv with surplus fields": (
         write("churn.csv", "age,churned\n7,34,1\n8,51,0\n"),
         data(),

@@ -38,7 +38,10 @@ def load(data: Data, *, task: Task) -> Dataset:
         with TemporaryDirectory(prefix="modelship-data-") as work:
             source = fetch(data.source, Path(work))
             before = source.stamp()
-            dataset = _READERS[data.format or _format_of(source)](source, data, task)
+            format_ = data.format or _format_of(source)
+            if data.image is not None and format_ is not Format.IMAGE_FOLDER:
+                raise UserError(FailureReason.RECIPE_INVALID, f"data.image is for image folders, and {source.uri} is {format_}.")
+            dataset = _READERS[format_](source, data, task)
             if source.stamp() != before:  # else the digest might be of other bytes than those that were read
                 raise UserError(
                     FailureReason.DATA_INVALID, f"{source.uri} changed while it was read; start again when nothing writes to it."
