@@ -24,7 +24,7 @@ from modelship_operator.kube.resources import Resource
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-PAGE = 200
+PAGE = 100
 """Objects per page of a list: what is held in memory unpruned."""
 WATCH_SECONDS = 300
 SILENCE_SECONDS = 130.0

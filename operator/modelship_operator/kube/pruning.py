@@ -22,7 +22,8 @@ def prune(obj: Json) -> Json:
     kept: Json = {key: obj[key] for key in ("apiVersion", "kind", "spec", "status") if key in obj}
     kept["metadata"] = _metadata(obj["metadata"])
     if obj.get("kind") == "Job":
-        kept["spec"] = {key: obj["spec"][key] for key in _KEPT_JOB if key in obj["spec"]}
+        spec = obj.get("spec", {})
+        kept["spec"] = {key: spec[key] for key in _KEPT_JOB if key in spec}
     elif obj.get("kind") == "Pod":
         kept["spec"] = _pod_spec(obj.get("spec", {}))
     interned: Json = _interned(kept)

@@ -14,7 +14,7 @@ from typing import Any
 import kopf
 
 from modelship_operator.kube.client import Client, Login
-from modelship_operator.kube.informer import Sink
+from modelship_operator.kube.informer import PAGE, Sink
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ def _login(client: Client, server: str) -> Callable[..., kopf.AiohttpSession]:
 
 def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.scanning.disabled = True
+    settings.watching.chunk_size = PAGE
     settings.posting.enabled = False
     settings.networking.error_backoffs = Endless()
     settings.networking.request_timeout = 60
