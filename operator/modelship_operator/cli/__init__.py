@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "validate": "check files of Modelship resources without a cluster",
+    "upload": "put a file of data on a claim",
     "predict": "ask a served model with the rows of a file",
     "report": "fetch the HTML report of an evaluation",
 }

@@ -12,22 +12,15 @@ import binascii
 import gzip
 import hashlib
 import io
-import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from kubernetes import watch
-from kubernetes.client import ApiException, AppsV1Api, BatchV1Api, CoreV1Api
+from kubernetes.client import ApiException, BatchV1Api, CoreV1Api
 from urllib3.exceptions import HTTPError
 
-from modelship_operator.cli.client import Cluster, CommandError, Object, said, standing
+from modelship_operator.cli.claim_pod import ROOT, claim_pod, operator_image, running, wait_for
+from modelship_operator.cli.client import Cluster, CommandError, Object, standing
 
-_Watch: Any = watch.Watch
-_ROOT = "/mnt/pvc"
-_SECONDS = 120
 _MAX_REPORT = 256 * 1024 * 1024
 """Bytes that a report may unpack to: a claim is writable by others than us."""
 _PRINT = """
@@ -114,54 +107,12 @@ def unpack(log: str, digest: str) -> bytes:
 
 
 def reader_pod(evaluation: Object, image: str, claim: str, path: str) -> Object:
-    """A pod under the restricted Pod Security Standard that prints `path` of `claim` and ends; the evaluation owns it."""
+    """A pod that prints `path` of `claim` and ends; the evaluation owns it."""
     metadata = evaluation["metadata"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": f"{metadata['name'][:40].rstrip('-.')}-report-{secrets.token_hex(3)}",
-            "labels": {"app.kubernetes.io/managed-by": "modelship-cli", "app.kubernetes.io/component": "report-reader"},
-            "ownerReferences": [
-                {
-                    "apiVersion": evaluation["apiVersion"],
-                    "kind": evaluation["kind"],
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                }
-            ],
-        },
-        "spec": {
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": _SECONDS,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [
-                {
-                    "name": "reader",
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["python3", "-c", _PRINT, f"{_ROOT}/{claim}/{path}"],
-                    "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": [{"name": "store", "mountPath": f"{_ROOT}/{claim}", "readOnly": True}],
-                }
-            ],
-            "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}],
-        },
-    }
+    pod = claim_pod(f"{metadata['name']}-report", image, claim, ["python3", "-c", _PRINT, f"{ROOT}/{claim}/{path}"], read_only=True)
+    owner = {key: evaluation[key] for key in ("apiVersion", "kind")} | {key: metadata[key] for key in ("name", "uid")}
+    pod["metadata"]["ownerReferences"] = [owner]
+    return pod
 
 
 def read_from_claim(cluster: Cluster, pod: Object) -> str:
@@ -171,42 +122,12 @@ def read_from_claim(cluster: Cluster, pod: Object) -> str:
         CommandError: it may not be made, did not end in time, or failed; says why.
     """
     core, name = cluster.api(CoreV1Api), pod["metadata"]["name"]
-    with _running(core, cluster.namespace, pod):
-        phase, why = _wait_for_end(core, cluster.namespace, name)
+    with running(core, cluster.namespace, pod):
+        phase, why = wait_for(core, cluster.namespace, name, {"Succeeded", "Failed"})
         if phase == "Succeeded":
             return str(core.read_namespaced_pod_log(name, cluster.namespace))
         log = core.read_namespaced_pod_log(name, cluster.namespace).strip() if phase == "Failed" else ""
         raise CommandError(f"pod {name} could not read the report: {log or why or 'it did not start in time'}")
-
-
-@contextmanager
-def _running(core: Any, namespace: str, pod: Object) -> Iterator[None]:
-    try:
-        core.create_namespaced_pod(namespace, pod)
-    except ApiException as error:
-        raise CommandError(f"the pod that reads the report was refused: {said(error)}") from error
-    try:
-        yield
-    finally:
-        core.delete_namespaced_pod(pod["metadata"]["name"], namespace, grace_period_seconds=0)
-
-
-def _wait_for_end(core: Any, namespace: str, name: str) -> tuple[str, str]:
-    """Last phase seen, and the scheduler's or kubelet's word on what it waits for."""
-    phase, why = "Pending", ""
-    pods: Any = _Watch()
-    for event in pods.stream(core.list_namespaced_pod, namespace, field_selector=f"metadata.name={name}", timeout_seconds=_SECONDS):
-        status = event["object"].status
-        phase, why = status.phase, _word(status) or why
-        if phase in ("Succeeded", "Failed"):
-            pods.stop()
-    return phase, why
-
-
-def _word(status: Any) -> str:
-    waiting = [entry.state.waiting for entry in status.container_statuses or [] if entry.state and entry.state.waiting]
-    unmet = [entry.message for entry in status.conditions or [] if entry.type == "PodScheduled" and entry.status == "False"]
-    return next((text for text in [*unmet, *(entry.message for entry in waiting), status.message] if text), "")
 
 
 def image_for(cluster: Cluster, evaluation: str) -> str:
@@ -215,13 +136,8 @@ def image_for(cluster: Cluster, evaluation: str) -> str:
     Raises:
         CommandError: neither can be seen.
     """
-    try:
-        selector = "app.kubernetes.io/name=modelship,app.kubernetes.io/component=operator"
-        for found in cluster.api(AppsV1Api).list_deployment_for_all_namespaces(label_selector=selector).items:
-            return str(found.spec.template.spec.containers[0].image)
-    except ApiException as error:
-        if error.status != 403:
-            raise CommandError(f"the operator's Deployment: {said(error)}") from error
+    if image := operator_image(cluster):
+        return image
     try:
         job = cluster.api(BatchV1Api).read_namespaced_job(f"{evaluation}-score", cluster.namespace)
         return str(job.spec.template.spec.containers[0].image)
