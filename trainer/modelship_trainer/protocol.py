@@ -67,11 +67,21 @@ class RunRef(Model):
     uid: str
 
 
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""What a status can hold: a number beyond it would make the API server refuse the whole result."""
+
+
 class ArtifactRef(Model):
     """Where an artifact lies, and what it must be."""
 
     uri: str = Field(max_length=2048, description="Folder of the artifact.")
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="SHA-256 of its manifest.json, which names every file's.")
+
+    @classmethod
+    def in_store(cls, store: str, digest: str) -> ArtifactRef:
+        """Where an artifact of this digest lies in a store: nowhere else does the trainer publish it."""
+        return cls(uri=f"{store.rstrip('/')}/artifacts/{digest.replace(':', '-')}", digest=digest)
 
 
 class TrainTask(Model):
@@ -161,14 +171,14 @@ class TrainResult(Model):
     schema_version: Literal[1] = 1
     result: Literal["Trained"] = "Trained"
     artifact: ArtifactRef
-    size_bytes: int
-    recipe_digest: str
-    data_digest: str
-    epochs: int
-    steps: int
-    metrics: dict[str, str]
+    size_bytes: Count
+    recipe_digest: Sha256
+    data_digest: Sha256
+    epochs: Count
+    steps: Count
+    metrics: Annotated[dict[str, Annotated[str, Field(max_length=32)]], Field(max_length=32)]
     """Last training loss and the validation metrics of the kept epoch, as decimal strings."""
-    parameters: int
+    parameters: Count
     duration_seconds: float
     samples_per_second: float
 

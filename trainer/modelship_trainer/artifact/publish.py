@@ -27,7 +27,7 @@ def publish(folder: Path, store: str, lineage: Lineage) -> ArtifactRef:
     digest = manifest.digest()
     name = digest.replace(":", "-")
     artifacts = local_path(store) / "artifacts"
-    ref = ArtifactRef(uri=f"{store.rstrip('/')}/artifacts/{name}", digest=digest)
+    ref = ArtifactRef.in_store(store, digest)
     if _is_whole(artifacts / name, digest):
         return ref
     artifacts.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from modelship_operator.controllers.common.outcome import parse_outcome
 from modelship_operator.controllers.common.pods import Ending, Finding, Json, time_of
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.resources.job import FAIL_CODES
-from modelship_trainer.protocol import Failure, TrainResult
+from modelship_trainer.protocol import ArtifactRef, Failure, TrainResult
 
 
 class Succeeded(NamedTuple):
@@ -42,7 +42,7 @@ def outcome(seen: Observed, now: datetime) -> Succeeded | Failed | Collecting | 
     """How the run ended; None while it goes on."""
     for end in endings_of(seen.all_pods):
         if end.succeeded and isinstance(said := parse_outcome(end.text), TrainResult):
-            return Succeeded(said, end.finished_at)
+            return Succeeded(said, end.finished_at) if _is_published(said, seen) else Failed(_ELSEWHERE, end.finished_at)
     job = seen.job
     if job is None:
         return None
@@ -115,6 +115,18 @@ def _why_failed(failed: Json, seen: Observed) -> Finding:
     return Finding(
         Reason.BACKOFF_LIMIT_EXCEEDED, f"{why.message.rstrip('.')}; failed {times} with retryLimit {seen.spec.retry_limit}."
     )
+
+
+def _is_published(said: TrainResult, seen: Observed) -> bool:
+    """Whether the artifact lies where this training publishes: an image of the user's own may say anything."""
+    return said.artifact == ArtifactRef.in_store(seen.spec.output.store, said.artifact.digest)
+
+
+_ELSEWHERE = Finding(
+    Reason.RESULT_LOST,
+    "worker 0 told of an artifact that is not in output.store; compute.image must be made FROM the trainer image, and leave its "
+    "command as it is.",
+)
 
 
 def _no_result(end: Ending) -> Finding:

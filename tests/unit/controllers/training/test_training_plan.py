@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -76,6 +77,11 @@ OOM = "worker 0 was killed at its limit of 2Gi; raise compute.memory or lower tr
 
 def failure(reason: FailureReason, message: str) -> str:
     return Said(reason=reason, message=message).model_dump_json(by_alias=True)
+
+
+def _told(**changes: Any) -> str:
+    """The result of a run, with fields that an image of the user's own might send."""
+    return json.dumps({**RESULT.to_json(), **changes})
 
 
 def failed(reason: str, message: str, *, attempts: int | None = 1, requeue: float | None = None) -> Plan:
@@ -215,6 +221,23 @@ ROWS: dict[str, Row] = {
     ),
     "a pod that ends well without a word has no result": Row(
         seen(ended(0, "bye"), has=job(over("Complete"))),
+        failed(
+            "ResultLost",
+            "worker 0 ended well but wrote no result; compute.image must be made FROM the trainer image.",
+            attempts=None,
+        ),
+    ),
+    "an artifact that is not where this training publishes is not believed": Row(
+        seen(ended(0, _told(artifact={"uri": f"pvc://other/artifacts/sha256-{'9f' * 32}", "digest": DIGEST})), has=job()),
+        failed(
+            "ResultLost",
+            "worker 0 told of an artifact that is not in output.store; compute.image must be made FROM the trainer image, and "
+            "leave its command as it is.",
+            attempts=None,
+        ),
+    ),
+    "a result that no status can hold is none": Row(
+        seen(ended(0, _told(dataDigest="yes", sizeBytes=2**80)), has=job()),
         failed(
             "ResultLost",
             "worker 0 ended well but wrote no result; compute.image must be made FROM the trainer image.",
