@@ -10,6 +10,7 @@ from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.jobs import GRACE, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
+from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, spec_invalid
 from modelship_operator.controllers.framework import Event, Json, Plan
 from modelship_operator.controllers.training import status
 from modelship_operator.controllers.training.observed import Observed
@@ -20,9 +21,6 @@ from modelship_operator.resources.job import indexed_job
 from modelship_operator.resources.pod import CONTAINER, TASK_LIMIT, Work, task_bytes
 from modelship_trainer.protocol import RunRef, TrainTask
 
-RETRY_REFUSED_SECONDS = 60.0
-RETRY_NAME_SECONDS = 5.0
-
 
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be. In this order: what is over stays over; what ended is written down; only then is anything started."""
@@ -31,7 +29,7 @@ def plan(seen: Observed, now: datetime) -> Plan:
     try:
         spec = seen.spec
     except ValidationError as error:
-        return Plan(status=status.invalid(seen, _first_error(error), now))
+        return Plan(status=status.invalid(seen, spec_invalid(error, "Failed"), now))
     end = outcome(seen, now)
     if isinstance(end, Succeeded):
         note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
@@ -163,8 +161,3 @@ def train_job(seen: Observed) -> Json:
         deadline_seconds=spec.active_deadline_seconds,
         suspend=spec.suspend,
     )
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."

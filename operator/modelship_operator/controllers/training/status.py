@@ -54,9 +54,9 @@ def failed(seen: Observed, end: Failed, now: datetime) -> Json:
     return {**{key: value for key, value in base.items() if key != "eta"}, "completionTime": timestamp(end.at)}
 
 
-def invalid(seen: Observed, message: str, now: datetime) -> Json:
+def invalid(seen: Observed, state: State, now: datetime) -> Json:
     """The status of a resource whose spec this version does not understand."""
-    return {**seen.status, **_head(seen, State("Failed", Mark.STALLED, Reason.SPEC_INVALID, message), now)}
+    return {**seen.status, **_head(seen, state, now)}
 
 
 def observed_again(seen: Observed) -> Json | None:
