@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ class Kubectl:
         return [self.binary, "--context", CONTEXT, "--namespace", self.namespace, *args]
 
     def apply(self, *objects: Object) -> None:
-        self("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+        # JSON: kubectl reads the YAML text `y` as a boolean, PyYAML writes it for the string.
+        self("apply", "-f", "-", stdin="\n---\n".join(json.dumps(item) for item in objects))
 
     def get(self, kind: str, name: str) -> Object:
         found: Object = json.loads(self("get", kind, name, "-o", "json"))
@@ -81,7 +83,11 @@ class Kubectl:
 
     def story(self, kind: str, name: str) -> str:
         """All that helps to understand a failure."""
-        parts = [("describe", kind, name), ("get", "pods,jobs,pvc", "-o", "wide"), ("get", "events", "--sort-by=.lastTimestamp")]
+        parts: list[tuple[str, ...]] = [
+            ("describe", kind, name),
+            ("get", "pods,jobs,pvc", "-o", "wide"),
+            ("get", "events", "--sort-by=.lastTimestamp"),
+        ]
         text = "\n".join(self(*part, check=False)[-4000:] for part in parts)
         for pod in json.loads(self("get", "pods", "-o", "json"))["items"]:
             log = self("logs", pod["metadata"]["name"], "--all-containers", "--tail=15", check=False)
@@ -121,7 +127,11 @@ def condition(item: Object, kind: str) -> Object:
 
 
 def example(folder: str, kind: str, **spec: Any) -> Object:
-    """The example's resource of this kind, with top-level fields of its spec replaced."""
+    """The example's resource of this kind, with top-level fields of its spec replaced.
+
+    Its pods are promised little CPU, so that these tests also run on a node that other work has filled.
+    """
+    spec["compute"] = {"cpu": "50m"} | spec.get("compute", {})
     for path in sorted((ROOT / "examples" / folder).glob("*.yaml")):
         for item in yaml.safe_load_all(path.read_text()):
             if item["kind"] == kind:
@@ -134,8 +144,16 @@ def named(item: Object, name: str) -> Object:
 
 
 def store_claim(name: str = "models") -> Object:
-    claim = yaml.safe_load((ROOT / "examples/tabular/store.yaml").read_text())
+    claim: Object = yaml.safe_load((ROOT / "examples/tabular/store.yaml").read_text())
     return named(claim, name)
+
+
+def modelship(*args: str) -> str:
+    """The `modelship` command against the cluster, as a user runs it; its output."""
+    command = [str(Path(sys.executable).with_name("modelship")), *args, "--context", CONTEXT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, f"modelship {' '.join(args)}: {done.stderr}"
+    return done.stdout
 
 
 def images() -> dict[str, str]:
