@@ -163,7 +163,7 @@ class Process:
 
 
 @contextmanager
-def operator(plane: ControlPlane, launcher: list[str]) -> Iterator[Process]:
+def operator(plane: ControlPlane) -> Iterator[Process]:
     """Start it and wait until it is ready and leads; SIGTERM at the end, and it must go in peace."""
     metrics, progress = free_ports(2)
     environment = {
@@ -178,7 +178,7 @@ def operator(plane: ControlPlane, launcher: list[str]) -> Iterator[Process]:
         "MODELSHIP_PROGRESS_LISTEN": f"127.0.0.1:{progress}",
     }
     log = plane.folder / f"operator-{metrics}.log"
-    command = [*launcher, sys.executable, "-m", "modelship_operator.runtime.main"]
+    command = [sys.executable, "-m", "modelship_operator.runtime.main"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -342,7 +342,6 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--resources", type=int, default=1000)
     arguments.add_argument("--idle", type=float, default=60)
-    arguments.add_argument("--launcher", default="", help="put before the operator's command: a profiler")
     options = arguments.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, control_plane(audit=True) as plane:
         sys.exit(0 if measure(plane, runner, options) else 1)
@@ -364,8 +363,7 @@ def measure(plane: ControlPlane, runner: asyncio.Runner, options: argparse.Names
     row(f"{count} resources, {os.cpu_count()} cores", "measured", "target")
     row("-" * 58, "-" * 28, "-" * 12)
     before = runner.run(bare(plane, "before", count))
-    launcher = options.launcher.split()
-    with operator(plane, launcher) as process:
+    with operator(plane) as process:
         row("RSS at start", f"{process.memory('VmRSS'):.0f} MiB")
         lone = runner.run(alone(plane, audit, ALONE))
         result = runner.run(burst(plane, audit, process, count))
@@ -384,7 +382,7 @@ def measure(plane: ControlPlane, runner: asyncio.Runner, options: argparse.Names
     target(f"RSS with {count + ALONE}", rss, 110, "{:.0f} MiB")
     row("  at its peak", f"{peak:.0f} MiB")
     audit.mark()
-    with operator(plane, launcher) as process:
+    with operator(plane) as process:
         time.sleep(30)  # past the first sweep
         row("RSS after a restart", f"{process.memory('VmRSS'):.0f} MiB")
         target("writes over a restart", len(audit.writes()), 0, "{:.0f}")

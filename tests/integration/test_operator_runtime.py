@@ -78,6 +78,7 @@ def test_a_sweep_finds_everything_as_it_is_and_writes_nothing(plane: ControlPlan
     with replica(plane, here) as only:
         here.create(make_training("run"))
         settled(here, "run")
+        only.until(lambda: len(writes(plane, here)) == 2)  # the audit log is a moment behind the watch
         made = writes(plane, here)
         only.until(lambda: only.metric('modelship_sweeps_total{result="success"}') >= 1, seconds=40)
         assert writes(plane, here) == made
