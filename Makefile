@@ -29,7 +29,7 @@ integration: venv test-packages ## Integration tests: kube-apiserver and etcd, T
 	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)
 
 e2e: venv install ## End-to-end tests on the kind cluster.
-	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m e2e --durations=15 $(PYTEST_ARGS)
 
 .PHONY: test-packages
 test-packages:
