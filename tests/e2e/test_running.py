@@ -10,6 +10,8 @@ import pytest
 
 from tests.e2e.cluster import Kubectl, Object, eventually, example, helper_pod, named, run_pod
 
+EPOCHS = 2000
+"""More than a minute on an idle machine: two writes of progress are 15 s apart."""
 PODS = "modelship.dev/kind=ModelTraining,modelship.dev/name=long"
 OPERATOR = "app.kubernetes.io/name=modelship,app.kubernetes.io/component=operator"
 PUSH = """
@@ -50,7 +52,7 @@ def running(kubectl: Kubectl) -> Object:
     training = {
         key: value for key, value in example("image", "ModelTraining")["spec"]["training"].items() if key != "earlyStopping"
     }
-    kubectl.apply(named(example("image", "ModelTraining", training=training | {"epochs": 800}), "long"))
+    kubectl.apply(named(example("image", "ModelTraining", training=training | {"epochs": EPOCHS}), "long"))
     return kubectl.wait("mt", "long", lambda item: epoch(item) >= 1 or done(item), seconds=90, what="past its first epoch")
 
 
@@ -66,11 +68,13 @@ def test_progress_advances_in_status_metrics_and_log(kubectl: Kubectl, running: 
     assert running["status"]["phase"] == "Running"
     later = kubectl.wait("mt", "long", lambda item: epoch(item) > epoch(running), seconds=60, what="further")
     assert later["status"]["phase"] == "Running"
-    assert 1 <= epoch(running) < epoch(later) < 800
-    assert later["status"]["progressText"] == f"{epoch(later)}/800"
+    assert 1 <= epoch(running) < epoch(later) < EPOCHS
+    assert later["status"]["progressText"] == f"{epoch(later)}/{EPOCHS}"
     assert float(later["status"]["progress"]["loss"]) > 0
     (pod,) = kubectl.list("pods", PODS)
-    assert re.search(r"^Training  epoch \d+/800  step \d+/\d+  loss [\d.]+", kubectl("logs", pod["metadata"]["name"]), re.MULTILINE)
+    assert re.search(
+        rf"^Training  epoch \d+/{EPOCHS}  step \d+/\d+  loss [\d.]+", kubectl("logs", pod["metadata"]["name"]), re.MULTILINE
+    )
     with Kubectl("modelship-system", kubectl.binary).forward("svc/modelship", 8080) as port:
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
     assert re.search(
@@ -112,7 +116,7 @@ def test_an_operator_killed_in_mid_training_is_not_missed(kubectl: Kubectl, runn
     system("delete", "pods", "-l", OPERATOR, "--force", "--grace-period=0")
     assert kubectl.get("mt", "long")["status"]["phase"] == "Running", "the training was to be in its middle"
     ended = kubectl.ready("mt", "long")
-    assert ended["status"]["progressText"] == "600/800"
+    assert ended["status"]["progressText"] == f"{EPOCHS}/{EPOCHS}"
     assert ended["status"].get("attempts", 0) == 0
     assert [found["metadata"]["uid"] for found in kubectl.list("jobs", PODS)] == [job["metadata"]["uid"]]
     assert [found["metadata"]["uid"] for found in kubectl.list("pods", PODS)] == [pod["metadata"]["uid"]]
