@@ -10,7 +10,7 @@ from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.jobs import GRACE, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
-from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, spec_invalid
+from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.framework import Event, Json, Plan
 from modelship_operator.controllers.training import status
 from modelship_operator.controllers.training.observed import Observed
@@ -118,13 +118,8 @@ def _refused(seen: Observed, now: datetime) -> Plan:
     """The API server refused a request: say so, and try again later. The next plan, without the refusal, is the trial."""
     refusal = seen.refusal
     assert refusal is not None  # noqa: S101 - the caller saw it
-    what = f'{refusal.target.kind} "{refusal.target.name}"'
-    if refusal.code == 409:
-        message = f"{what} exists and is not of this training; delete it or use another name."
-        state = State("Waiting", Mark.RECONCILING, Reason.NAME_TAKEN, message)
-    else:
-        message = f"{refusal.verb} of {what} was refused ({refusal.code}): {refusal.message}"
-        state = State("Waiting", Mark.STALLED, Reason.REQUEST_REFUSED, message)
+    mark = Mark.RECONCILING if refusal.code == 409 else Mark.STALLED
+    state = refused(refusal, mark, "Waiting", "this training")
     return Plan(status=status.in_state(seen, state, now), requeue_after=RETRY_REFUSED_SECONDS)
 
 
