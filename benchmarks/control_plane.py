@@ -33,8 +33,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "operator"), str(ROOT / "trainer")]
 
 from tests.support.controlplane import ControlPlane, control_plane, free_ports  # noqa: E402
 
-from modelship_operator.controllers.framework import ObjectKey  # noqa: E402
-from modelship_operator.controllers.training.controller import TrainingController  # noqa: E402
+from modelship_operator.controllers.framework import Controller, ObjectKey  # noqa: E402
+from modelship_operator.controllers.training.controller import training_controller  # noqa: E402
+from modelship_operator.controllers.training.observed import Observed  # noqa: E402
 from modelship_operator.resources.settings import PodSettings  # noqa: E402
 from modelship_operator.runtime.store import Store  # noqa: E402
 
@@ -93,7 +94,7 @@ async def spread(count: int, work: Callable[[int], Any]) -> float:
 
 async def bare(plane: ControlPlane, namespace: str, count: int) -> float:
     """Seconds for the three requests of each of `count` resources; tidies up afterwards."""
-    controller = TrainingController(IMAGES)
+    controller = training_controller(IMAGES)
     async with Client(plane).session() as session:
         await send(session, "POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         # One job and status stand for all, so that building them is not measured: only names and uids differ.
@@ -115,7 +116,7 @@ async def bare(plane: ControlPlane, namespace: str, count: int) -> float:
         return seconds
 
 
-def planned(controller: TrainingController, obj: Json) -> tuple[Json, Json]:
+def planned(controller: Controller[Observed], obj: Json) -> tuple[Json, Json]:
     """The Job and the status that the operator would apply for a resource."""
     store = Store({}, lambda key: None)
     store.put(obj)

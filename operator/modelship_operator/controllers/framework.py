@@ -13,10 +13,10 @@ The rules that the runtime (`runtime.reconciler`) keeps, so that a controller ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from modelship_trainer.protocol import Progress
 
@@ -71,14 +71,13 @@ class Plan:
     apply: tuple[Json, ...] = ()
     """Whole child objects (`resources.*`), server-side applied by the field manager `modelship`.
 
-    Jobs and Deployments (watched): only where the store's object was applied from something else (annotation
-    `modelship.dev/spec-hash`, which the runtime writes) or is not there. Other kinds are not watched: they are applied whenever
-    they are in the plan, so leave them out when there is no need.
+    Whatever is in the plan is to be so: a child is written only where it is not there, was applied from something else (annotation
+    `modelship.dev/spec-hash`, which the runtime writes), or was changed by somebody. Of a Job only what may change is.
     An object that is absent from the store is applied without force: one of that name that somebody else made is a `Failure` (409),
     never taken over.
     """
     delete: tuple[ObjectKey, ...] = ()
-    """Children to delete, in the background; watched ones by uid, and only if the store has them."""
+    """Children to delete, in the background, by uid, and only if the store has them."""
     status: Json | None = None
     """The whole next status, written if and only if it differs from the stored one. None: leave it as it is."""
     events: tuple[Event, ...] = ()
@@ -88,14 +87,14 @@ class Plan:
 
 
 class StoreView(Protocol):
-    """What the operator knows of the cluster, read without a request. Holds our kinds, Jobs, Deployments, and pods of ours."""
+    """What the operator knows of the cluster, read without a request. Holds our kinds, and children of theirs."""
 
     def get(self, key: ObjectKey) -> Json | None:
         """The object, or None where it does not exist (for kinds that are held)."""
         ...
 
     def children(self, uid: str, kind: str) -> list[Json]:
-        """Children of this kind ("Job", "Pod", "Deployment") that carry `modelship.dev/uid: <uid>`, oldest first."""
+        """Children of this kind ("Job", "Pod", "Deployment"...) that carry `modelship.dev/uid: <uid>`, oldest first."""
         ...
 
     def progress(self, uid: str) -> Mapping[str, FoldProgress]:
@@ -113,20 +112,15 @@ class StoreView(Protocol):
 Observed = TypeVar("Observed")
 
 
-class Controller(Protocol[Observed]):
-    """One kind's controller. Stateless: everything is in the store."""
+@dataclass(frozen=True, slots=True)
+class Controller(Generic[Observed]):
+    """One kind's controller: stateless functions, as everything is in the store."""
 
     kind: str
     plural: str
-
-    def references(self, obj: Json) -> Iterable[ObjectKey]:
-        """Objects that this one names, whether they exist or not: their changes requeue it."""
-        ...
-
-    def observe(self, store: StoreView, obj: Json) -> Observed:
-        """Gather what `plan` needs. Reads the store only; no clock, no I/O."""
-        ...
-
-    def plan(self, observed: Observed, now: datetime) -> Plan:
-        """Pure: what should exist, and the next status. `now` is timezone-aware, UTC."""
-        ...
+    observe: Callable[[StoreView, Json], Observed]
+    """Gather what `plan` needs. Reads the store only; no clock, no I/O."""
+    plan: Callable[[Observed, datetime], Plan]
+    """Pure: what should exist, and the next status. The time is timezone-aware, UTC."""
+    references: Callable[[Json], Iterable[ObjectKey]] = lambda obj: ()
+    """Objects that this one names, whether they exist or not: their changes requeue it."""

@@ -11,7 +11,10 @@ from typing import Any
 
 import uvloop
 
+from modelship_operator.controllers.deployment.controller import deployment_controller
+from modelship_operator.controllers.evaluation.controller import evaluation_controller
 from modelship_operator.controllers.framework import Controller
+from modelship_operator.controllers.training.controller import training_controller
 from modelship_operator.resources.settings import PodSettings
 from modelship_operator.runtime import logs, wiring
 from modelship_operator.runtime.operator import Operator
@@ -22,11 +25,7 @@ log = logging.getLogger(__name__)
 
 def controllers(pods: PodSettings) -> Sequence[Controller[Any]]:
     """One per kind."""
-    from modelship_operator.controllers.deployment.controller import DeploymentController
-    from modelship_operator.controllers.evaluation.controller import EvaluationController
-    from modelship_operator.controllers.training.controller import TrainingController
-
-    return [TrainingController(pods), EvaluationController(pods), DeploymentController(pods)]
+    return [training_controller(pods), evaluation_controller(pods), deployment_controller(pods)]
 
 
 def main() -> None:

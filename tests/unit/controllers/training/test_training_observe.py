@@ -8,13 +8,13 @@ import pytest
 from training_world import KEY, PROGRESS, SETTINGS, UID, at, job, pod, training
 
 from modelship_operator.controllers.framework import Failure, FoldProgress
-from modelship_operator.controllers.training.controller import TrainingController
+from modelship_operator.controllers.training.controller import training_controller
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.runtime.store import Store
 
 pytestmark = pytest.mark.unit
 
-CONTROLLER = TrainingController(SETTINGS)
+CONTROLLER = training_controller(SETTINGS)
 
 
 def placed(obj: dict[str, Any], version: int = 1, **metadata: Any) -> dict[str, Any]:
