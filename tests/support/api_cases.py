@@ -126,6 +126,13 @@ RULES = [
         {"spec.data.source": "https://ada:s3cret@data.example/churn.csv"},
     ),
     _rule(
+        "credentialsSecret needs a source of https://",
+        "spec.data",
+        TRAINING,
+        {"spec.data.credentialsSecret": "login", "spec.data.source": "https://data.example/churn.csv"},
+        {"spec.data.credentialsSecret": "login", "spec.data.source": "pvc://datasets/churn.csv"},
+    ),
+    _rule(
         "image needs format imageFolder",
         "spec.data",
         TRAINING,

@@ -232,6 +232,7 @@ class Data(Model):
     rules = (
         NO_LOGIN_IN_SOURCE,
         Rule("!has(self.image) || !has(self.format) || self.format == 'imageFolder'", "image needs format imageFolder"),
+        Rule("!has(self.credentialsSecret) || self.source.startsWith('https://')", "credentialsSecret needs a source of https://"),
     )
 
     source: SourceUri = Field(
@@ -260,6 +261,8 @@ class Data(Model):
             raise PydanticCustomError("source", "{message}", {"message": self.rules[0].message})
         if self.image is not None and self.format not in (None, Format.IMAGE_FOLDER):
             raise PydanticCustomError("image", "{message}", {"message": self.rules[1].message})
+        if self.credentials_secret is not None and not self.source.startswith("https://"):
+            raise PydanticCustomError("credentials", "{message}", {"message": self.rules[2].message})
         return self
 
 

@@ -43,7 +43,7 @@ def evaluation(status: Json | None = None, *, generation: int = 1, **spec: Any) 
 
 def training(status: Json | None = None, **spec: Any) -> Json:
     recipe = {
-        "data": {"source": "pvc://datasets/churn.parquet", "target": "churned", "credentialsSecret": "login"},
+        "data": {"source": "pvc://datasets/churn.parquet", "target": "churned"},
         "model": {"mlp": {}},
         "training": {"task": "classification"},
         "output": {"store": "pvc://models"},
