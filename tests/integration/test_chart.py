@@ -66,9 +66,7 @@ REQUESTS = {
     "jobs": {"list", "watch", "create", "patch", "delete"},  # deleted: TTL, suspend of a queued run
     "pods": {"list", "watch"},
     "deployments": {"list", "watch", "create", "patch"},  # server-side apply is create and patch
-    "services": {"create", "patch"},
-    "networkpolicies": {"create", "patch"},
-    "poddisruptionbudgets": {"create", "patch"},
+    **{kind: {"list", "watch", "create", "patch"} for kind in ("services", "networkpolicies", "poddisruptionbudgets")},
     "events": {"create", "patch"},
     "leases": {"create", "get", "update"},
     "tokenreviews": {"create"},

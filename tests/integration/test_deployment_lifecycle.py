@@ -13,6 +13,7 @@ from tests.support.controlplane import ROOT, ControlPlane
 from tests.support.kubelet import Json, Namespace, now, operator_process
 
 from modelship_operator.cli.report import reader_pod
+from modelship_operator.resources.covers import covers
 
 pytestmark = pytest.mark.integration
 
@@ -138,7 +139,7 @@ def test_somebody_else_s_service_is_left_alone(here: Namespace) -> None:
         "metadata": {"name": "churn"},
         "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}},
     }
-    here.client.post(f"/{chain.SERVED['Service'].format(here.name)}", json=theirs).raise_for_status()
+    here.create(theirs)
     here.create(make_deployment())
     prove(here)
     status = here.reason(KIND, "churn", "NameTaken")
@@ -161,17 +162,70 @@ def test_a_restart_writes_nothing(plane: ControlPlane) -> None:
         assert chain.served(here) == before
 
 
+NOBODY = {"access": {"from": []}}
+OPENED = {"spec": {"ingress": [{}]}}
+REDIRECTED = {"spec": {"selector": {"app": "other"}}}
+PINNED = {"spec": {"maxUnavailable": 0}}
+PRIVILEGED = {"spec": {"template": {"spec": {"automountServiceAccountToken": True, "securityContext": {"runAsNonRoot": False}}}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("NetworkPolicy", OPENED),
+        ("Service", REDIRECTED),
+        ("PodDisruptionBudget", PINNED),
+        ("Deployment", PRIVILEGED),
+    ],
+)
+def test_a_child_that_somebody_changed_is_applied_again(here: Namespace, kind: str, change: Json) -> None:
+    serve(here)
+    before = chain.served(here)[kind]
+    here.patch(kind, "churn", change)
+    here.wait(kind, "churn", lambda child: child["spec"] == before["spec"])
+
+
+@pytest.mark.parametrize("kind", sorted(CHILDREN))
+def test_a_child_that_somebody_deleted_is_made_again(here: Namespace, kind: str) -> None:
+    serve(here)
+    before = chain.served(here)[kind]
+    here.delete(kind, "churn")
+    again = here.wait(kind, "churn", lambda child: child["metadata"]["uid"] != before["metadata"]["uid"])
+    assert covers(again["spec"], {key: value for key, value in before["spec"].items() if not key.startswith("clusterIP")})
+
+
+def test_what_changed_while_no_operator_ran_is_found(plane: ControlPlane) -> None:
+    with Namespace.made(plane) as here:
+        settings = {"MODELSHIP_NAMESPACES": here.name, "MODELSHIP_POD_NAMESPACE": here.name}
+        with operator_process(plane, **settings):
+            serve(here)
+        before = chain.served(here)["NetworkPolicy"]["spec"]
+        here.patch("NetworkPolicy", "churn", OPENED)
+        with operator_process(plane, **settings):
+            here.wait("NetworkPolicy", "churn", lambda policy: policy["spec"] == before)
+
+
+def test_who_may_connect_follows_the_spec_while_another_artifact_is_not_proven(here: Namespace) -> None:
+    serve(here)
+    here.patch(KIND, "churn", {"spec": {"modelRef": {"training": "later"}, **NOBODY}})
+    here.reason(KIND, "churn", "WaitingForReference")
+    ports = [rule["ports"][0]["port"] for rule in chain.served(here)["NetworkPolicy"]["spec"]["ingress"]]
+    assert ports == [8002], "metrics alone"
+
+
 @pytest.mark.parametrize("golden", ["defaults", "full"])
 def test_the_api_server_takes_the_golden_manifests_as_they_are(here: Namespace, golden: str) -> None:
-    """Strict field validation: no field that the API server does not know."""
+    """Strict field validation: no field that the API server does not know; and none that it writes otherwise, which would be
+    taken for a change by somebody else."""
     path = ROOT / f"tests/unit/resources/serving/golden/{golden}.yaml"
     for manifest in yaml.safe_load_all(path.read_text()):
         metadata = {**manifest["metadata"], "namespace": here.name}
-        url = f"/{chain.SERVED[manifest['kind']].format(here.name)}"
+        url = here.path(manifest["kind"])
         response = here.client.post(
             url, json={**manifest, "metadata": metadata}, params={"dryRun": "All", "fieldValidation": "Strict"}
         )
         assert response.is_success, response.text
+        assert covers(response.json()["spec"], manifest["spec"])
 
 
 def test_our_pods_pass_the_restricted_standard(plane: ControlPlane) -> None:

@@ -12,12 +12,7 @@ from tests.support.kubelet import Json, Namespace, now
 
 DIGEST, OTHER = "sha256:" + "9f31" * 16, "sha256:" + "77aa" * 16
 RECIPE, DATA, REPORT = (f"sha256:{character * 64}" for character in "abc")
-SERVED = {
-    "Deployment": "apis/apps/v1/namespaces/{}/deployments",
-    "Service": "api/v1/namespaces/{}/services",
-    "NetworkPolicy": "apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
-    "PodDisruptionBudget": "apis/policy/v1/namespaces/{}/poddisruptionbudgets",
-}
+SERVED = ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget")
 
 
 def train(here: Namespace, name: str = "churn", digest: str = DIGEST) -> None:
@@ -79,12 +74,7 @@ def _complete(at: str | None = None) -> Json:
 
 def served(here: Namespace, name: str = "churn") -> dict[str, Json]:
     """The children of a ModelDeployment that are there, by kind."""
-    found = {}
-    for kind, path in SERVED.items():
-        response = here.client.get(f"/{path.format(here.name)}/{name}")
-        if response.is_success:
-            found[kind] = response.json()
-    return found
+    return {kind: child for kind in SERVED if (child := here.get(kind, name))}
 
 
 def serving_pod(here: Namespace, deployment: Json, name: str, *, ready: bool = True, **status: Any) -> None:
@@ -99,10 +89,7 @@ def serving_pod(here: Namespace, deployment: Json, name: str, *, ready: bool = T
 
 def roll(here: Namespace, name: str, replicas: int, ready: int | None = None) -> None:
     """The Deployment's controller has made `replicas` pods of the newest template, and no other is left."""
-    url = f"/{SERVED['Deployment'].format(here.name)}/{name}"
-    generation = here.client.get(url).json()["metadata"]["generation"]
+    generation = served(here, name)["Deployment"]["metadata"]["generation"]
     up = replicas if ready is None else ready
     counts = {"replicas": replicas, "updatedReplicas": replicas, "readyReplicas": up, "availableReplicas": up}
-    headers = {"Content-Type": "application/merge-patch+json"}
-    body = {"status": {"observedGeneration": generation, **counts}}
-    here.client.patch(f"{url}/status", json=body, headers=headers).raise_for_status()
+    here.patch("Deployment", name, {"status": {"observedGeneration": generation, **counts}}, "status")

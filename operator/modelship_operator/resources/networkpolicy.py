@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from modelship_operator.api.deployment import Peer
-from modelship_operator.resources.common import Json, metadata
-from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, METRICS_PORT, Serving, selector
+from modelship_operator.api.deployment import Access, Peer
+from modelship_operator.resources.common import Json, Owner, metadata
+from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, METRICS_PORT, selector
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """Label that the API server itself puts on every namespace."""
 
 
-def network_policy(serving: Serving) -> Json:
-    """Ingress: the front's ports from `spec.access.from`, metrics from the cluster's pods. Egress: none, the store is a volume."""
+def network_policy(owner: Owner, access: Access) -> Json:
+    """Ingress: the front's ports from `access.from`, metrics from the cluster's pods. Egress: none, the store is a volume."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(serving.owner, serving.owner.name),
+        "metadata": metadata(owner, owner.name),
         "spec": {
-            "podSelector": {"matchLabels": selector(serving.owner)},
+            "podSelector": {"matchLabels": selector(owner)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [*_clients(serving.spec.access.from_), _prometheus()],
+            "ingress": [*_clients(access.from_), _prometheus()],
         },
     }
 

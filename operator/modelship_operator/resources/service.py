@@ -1,19 +1,19 @@
-"""How a served model is reached: Service, disruption budget, network policy."""
+"""How a served model is reached, and how many of its pods may leave at once: Service, disruption budget."""
 
 from __future__ import annotations
 
-from modelship_operator.resources.common import Json, metadata
-from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, Serving, selector
+from modelship_operator.resources.common import Json, Owner, metadata
+from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, selector
 
 
-def service(serving: Serving) -> Json:
+def service(owner: Owner) -> Json:
     """HTTP and gRPC. Metrics are for Prometheus alone, which scrapes pods."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(serving.owner, serving.owner.name),
+        "metadata": metadata(owner, owner.name),
         "spec": {
-            "selector": selector(serving.owner),
+            "selector": selector(owner),
             "ports": [
                 {"name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
                 {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"},
@@ -22,16 +22,16 @@ def service(serving: Serving) -> Json:
     }
 
 
-def disruption_budget(serving: Serving) -> Json:
+def disruption_budget(owner: Owner) -> Json:
     """At most one pod at a time leaves for a drain. With one replica it does not stand in a drain's way."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(serving.owner, serving.owner.name),
+        "metadata": metadata(owner, owner.name),
         "spec": {
             "maxUnavailable": 1,
             # A pod that is not ready serves nobody: it may go.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": selector(serving.owner)},
+            "selector": {"matchLabels": selector(owner)},
         },
     }

@@ -19,6 +19,7 @@ from modelship_operator.kube.errors import ApiError
 from modelship_operator.kube.events import Recorder
 from modelship_operator.kube.resources import Resource
 from modelship_operator.resources.common import owned_by
+from modelship_operator.resources.covers import covers
 from modelship_operator.runtime.metrics import Metrics
 from modelship_operator.runtime.queue import RetryLater
 from modelship_operator.runtime.store import Store
@@ -27,13 +28,19 @@ Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 SPEC_HASH = "modelship.dev/spec-hash"
-"""Annotation of watched children: of what they were applied from."""
-WATCHED = {kind: Resource(api, kind) for api, kind in (("batch/v1", "Job"), ("v1", "Pod"), ("apps/v1", "Deployment"))}
-"""Children that the store holds."""
-_OTHERS = {
+"""Annotation of children: of what they were applied from."""
+WATCHED = {
     kind: Resource(api, kind)
-    for api, kind in (("v1", "Service"), ("policy/v1", "PodDisruptionBudget"), ("networking.k8s.io/v1", "NetworkPolicy"))
+    for api, kind in (
+        ("batch/v1", "Job"),
+        ("v1", "Pod"),
+        ("apps/v1", "Deployment"),
+        ("v1", "Service"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("policy/v1", "PodDisruptionBudget"),
+    )
 }
+"""Children that the store holds."""
 _MUTABLE_OF_JOB = ("suspend", "parallelism", "activeDeadlineSeconds", "backoffLimit")
 """The pod template of a Job never changes: a Job that an older operator built stays as it is, but for these."""
 _TERMINATING_SECONDS = 30.0
@@ -131,10 +138,7 @@ class Reconciler:
         return wrote
 
     async def _apply(self, obj: Json, key: ObjectKey, desired: Json) -> bool:
-        resource = Resource(desired["apiVersion"], desired["kind"])
-        if key.kind not in WATCHED:
-            await self._client.apply(resource, desired, force=False)
-            return True
+        resource = WATCHED[key.kind]
         known = self._store.get(key)
         if known is None:
             await self._apply_signed(obj, resource, desired, {})
@@ -144,7 +148,11 @@ class Reconciler:
         if key.kind == "Job":
             return await self._adjust_job(obj, resource, known, desired)
         if known["metadata"].get("annotations", {}).get(SPEC_HASH) == _digest(desired):
-            return False
+            if _says(known, desired):
+                return False
+            log.warning(
+                "a child was changed by somebody else; applying it again", extra={**_fields(_key(obj)), "target": _name(key)}
+            )
         await self._apply_signed(obj, resource, desired, known)
         return True
 
@@ -169,14 +177,10 @@ class Reconciler:
 
     async def _delete(self, obj: Json, key: ObjectKey) -> bool:
         known = self._store.get(key)
-        if key.kind not in WATCHED:
-            uid = None
-        elif known is None or "deletionTimestamp" in known["metadata"] or not owned_by(known, obj["metadata"]["uid"]):
+        if known is None or "deletionTimestamp" in known["metadata"] or not owned_by(known, obj["metadata"]["uid"]):
             return False
-        else:
-            uid = known["metadata"]["uid"]
         try:
-            await self._client.delete(WATCHED.get(key.kind) or _OTHERS[key.kind], key.namespace, key.name, uid)
+            await self._client.delete(WATCHED[key.kind], key.namespace, key.name, known["metadata"]["uid"])
         except ApiError as error:
             if not error.gone:
                 raise
@@ -219,6 +223,10 @@ def _refusals(verb: Literal["apply", "delete"], key: ObjectKey) -> Iterator[None
         yield
     except ApiError as error:
         raise _Refused(Failure(key, verb, error.code, error.message), error) from error
+
+
+def _says(known: Json, desired: Json) -> bool:
+    return covers(known["spec"], desired["spec"]) and covers(known["metadata"]["labels"], desired["metadata"]["labels"])
 
 
 def _digest(desired: Json) -> str:

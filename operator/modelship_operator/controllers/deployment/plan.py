@@ -17,11 +17,11 @@ from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RE
 from modelship_operator.controllers.deployment import status
 from modelship_operator.controllers.deployment.gate import NO_GATE, WAITING, rule
 from modelship_operator.controllers.deployment.observed import Observed
-from modelship_operator.controllers.deployment.rollout import Rollout, observe_rollout
+from modelship_operator.controllers.deployment.rollout import Rollout, digest_of, observe_rollout
 from modelship_operator.controllers.evaluation.subject import artifact_of
 from modelship_operator.controllers.evaluation.verdict import FAILED
 from modelship_operator.controllers.framework import Json, Plan
-from modelship_operator.resources.served_model import children, is_current, scaled
+from modelship_operator.resources.served_model import children, scaled, surroundings
 from modelship_operator.resources.serving import Serving
 from modelship_trainer.protocol import ArtifactRef
 
@@ -40,8 +40,7 @@ def plan(seen: Observed, now: datetime) -> Plan:
     if ruling and not ruling.passed:
         state = State("Gated", Mark.STALLED if ruling.summary == FAILED else Mark.RECONCILING, ruling.reason, ruling.message)
         return _hold(seen, status.Facts(state, rollout, ruling.summary, artifact.digest), now)
-    planned = children(seen.settings, Serving(seen.owner, spec, artifact))
-    state, apply, requeue = _serve(seen, planned, rollout, artifact.digest)
+    state, apply, requeue = _serve(seen, artifact, rollout)
     return _say(seen, status.Facts(state, rollout, ruling.summary if ruling else NO_GATE, artifact.digest), now, apply, requeue)
 
 
@@ -54,38 +53,40 @@ def _artifact(seen: Observed) -> ArtifactRef | State:
 
 
 def _hold(seen: Observed, facts: status.Facts, now: datetime) -> Plan:
-    """Not proven, or not there: nothing is started. What serves goes on, with as many replicas as are wanted."""
-    found = seen.deployment
-    wanted = seen.spec.replicas
-    scale = found is not None and found["spec"].get("replicas", 1) != wanted and seen.refusal is None
-    apply = (scaled(found, wanted),) if found is not None and scale else ()
-    return _say(seen, facts, now, apply)
+    """Not proven, or not there: nothing is started. What serves goes on, reached and scaled as the spec wants it."""
+    found, wanted = seen.deployment, seen.spec.replicas
+    if found is None or seen.refusal:
+        return _say(seen, facts, now)
+    scale = found["spec"].get("replicas", 1) != wanted
+    return _say(seen, facts, now, (*surroundings(seen.owner, seen.spec), *([scaled(found, wanted)] if scale else [])))
 
 
-def _serve(
-    seen: Observed, planned: tuple[Json, ...], rollout: Rollout, target: str
-) -> tuple[State, tuple[Json, ...], float | None]:
-    """What is proven: the state, what to apply, and when to look again."""
+def _serve(seen: Observed, artifact: ArtifactRef, rollout: Rollout) -> tuple[State, tuple[Json, ...], float | None]:
+    """What is proven: the state, what should exist, and when to look again."""
     if seen.name_taken:
         message = f'Deployment "{seen.owner.name}" is there and not of this ModelDeployment; waiting until it is deleted.'
         return _going("NameTaken", message), (), RETRY_NAME_SECONDS
     if seen.refusal:
         return refused(seen.refusal, Mark.STALLED, "Stalled", "this ModelDeployment"), (), RETRY_REFUSED_SECONDS
-    if not is_current(seen.deployment, planned):
-        return _going("RollingOut", f"applying what serves {short_digest(target)}."), planned, None
-    return _rolled(seen, rollout, target), (), None
+    return _rolled(seen, rollout, artifact.digest), children(seen.settings, Serving(seen.owner, seen.spec, artifact)), None
 
 
 def _rolled(seen: Observed, rollout: Rollout, target: str) -> State:
     wanted, digest = seen.spec.replicas, short_digest(target)
-    if rollout.done and wanted == 0:
+    done = rollout.done and _asks_for(seen.deployment, wanted, target)
+    if done and wanted == 0:
         return State("Serving", Mark.DONE, "ScaledToZero", "replicas is 0: nothing serves.")
-    if rollout.done:
+    if done:
         return State("Serving", Mark.DONE, "Serving", f"{wanted} of {wanted} replicas serve {digest}.")
     if rollout.trouble:
         finding, final = rollout.trouble
         return State("Stalled" if final else "RollingOut", Mark.STALLED if final else Mark.RECONCILING, *finding)
     return _going("RollingOut", f"{rollout.updated} of {wanted} replicas serve {digest}.")
+
+
+def _asks_for(deployment: Json | None, replicas: int, digest: str) -> bool:
+    """Whether the Deployment, as it is now, is the one that is planned: what is done for another is not done."""
+    return deployment is not None and deployment["spec"].get("replicas", 1) == replicas and digest_of(deployment) == digest
 
 
 def _going(reason: str, message: str) -> State:

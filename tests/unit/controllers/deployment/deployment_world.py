@@ -8,7 +8,6 @@ from typing import Any
 from modelship_operator.controllers.deployment.observed import Observed
 from modelship_operator.controllers.deployment.plan import plan
 from modelship_operator.controllers.framework import Failure, Json, Plan
-from modelship_operator.resources.served_model import CHILDREN_ANNOTATION
 from modelship_operator.resources.settings import PodSettings
 
 NOW = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)
@@ -136,7 +135,3 @@ def ready_of(plan_: Plan) -> Json:
 def marks(plan_: Plan) -> dict[str, str]:
     assert plan_.status is not None
     return {entry["type"]: entry["status"] for entry in plan_.status["conditions"]}
-
-
-def made_of(deployment: Json) -> str:
-    return str(deployment["metadata"]["annotations"][CHILDREN_ANNOTATION])

@@ -14,7 +14,7 @@ import yaml
 
 from modelship_operator.api.deployment import ModelDeploymentSpec
 from modelship_operator.resources.common import Owner
-from modelship_operator.resources.served_model import CHILDREN_ANNOTATION, children, is_current, scaled
+from modelship_operator.resources.served_model import children, scaled
 from modelship_operator.resources.serving import Serving
 from modelship_operator.resources.settings import PodSettings
 from modelship_trainer.protocol import ArtifactRef
@@ -142,24 +142,12 @@ def test_nothing_leaves_a_serving_pod() -> None:
     assert "egress" not in spec
 
 
-def test_a_change_of_anything_is_seen_and_nothing_else() -> None:
-    """The Deployment's annotation speaks for all children, those that are not watched too."""
-    before = made()
-    assert is_current(before[-1], made())
-    for spec in ({"replicas": 2}, {"access": {"from": []}}, {"access": {"timeoutSeconds": 5}}, {"batching": {"dynamic": False}}):
-        assert not is_current(before[-1], made(**spec)), spec
-    assert not is_current(before[-1], made(PodSettings("trainer:1", "triton:2", "front:1", "operator:1")))
-    assert not is_current(None, made())
-
-
 def test_what_is_held_keeps_its_pods() -> None:
     observed = {**child("Deployment"), "status": {"replicas": 1}}
     held = scaled(observed, 4)
     assert held["spec"]["template"] == observed["spec"]["template"]
     assert held["spec"]["replicas"] == 4
     assert "status" not in held
-    assert held["metadata"]["annotations"][CHILDREN_ANNOTATION] == "held"
-    assert not is_current(held, made())
 
 
 def test_building_changes_nothing_that_it_was_given() -> None:
