@@ -68,7 +68,11 @@ class RunRef(Model):
 
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What every reader of JSON holds exactly: it goes into a status."""
+Decimal = Annotated[str, Field(max_length=32, pattern=r"^-?([0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|inf|nan)$")]
+"""A number as text: Kubernetes keeps floating point numbers out of its APIs."""
+Duration = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 """What a status can hold: a number beyond it would make the API server refuse the whole result."""
 
 
@@ -122,14 +126,14 @@ class Progress(Model):
     phase: Annotated[str, Field(max_length=63)] = Field(
         description="Loading, Preprocessing, Training, Exporting, Scoring or Publishing."
     )
-    epoch: int | None = Field(None, ge=0, description="Epochs done.")
-    epochs: int | None = Field(None, ge=0, description="Epochs planned.")
-    step: int | None = Field(None, ge=0, description="Optimiser steps done.")
-    steps: int | None = Field(None, ge=0, description="Optimiser steps planned.")
-    loss: str | None = Field(None, max_length=32, description="Training loss of the last epoch.")
-    val_loss: str | None = Field(None, max_length=32, description="Validation loss of the last epoch.")
-    samples_per_second: str | None = Field(None, max_length=32, description="Training rows per second.")
-    eta_seconds: int | None = Field(None, ge=0, description="Estimated seconds to the end.")
+    epoch: Count | None = Field(None, description="Epochs done.")
+    epochs: Count | None = Field(None, description="Epochs planned.")
+    step: Count | None = Field(None, description="Optimiser steps done.")
+    steps: Count | None = Field(None, description="Optimiser steps planned.")
+    loss: Decimal | None = Field(None, description="Training loss of the last epoch.")
+    val_loss: Decimal | None = Field(None, description="Validation loss of the last epoch.")
+    samples_per_second: Decimal | None = Field(None, description="Training rows per second.")
+    eta_seconds: Count | None = Field(None, description="Estimated seconds to the end.")
 
 
 class ProgressReport(Model):
@@ -137,7 +141,7 @@ class ProgressReport(Model):
 
     run: RunRef
     pod: str = Field(max_length=253)
-    fold: int | None = None
+    fold: Count | None = None
     progress: Progress
 
 
@@ -176,11 +180,11 @@ class TrainResult(Model):
     data_digest: Sha256
     epochs: Count
     steps: Count
-    metrics: Annotated[dict[str, Annotated[str, Field(max_length=32)]], Field(max_length=32)]
+    metrics: Annotated[dict[str, Decimal], Field(max_length=32)]
     """Last training loss and the validation metrics of the kept epoch, as decimal strings."""
     parameters: Count
-    duration_seconds: float
-    samples_per_second: float
+    duration_seconds: Duration
+    samples_per_second: Duration
 
 
 class FoldResult(Model):
@@ -206,7 +210,7 @@ class EvaluateResult(Model):
     """URI of the HTML report."""
     report_digest: str
     """SHA-256 of its bytes, `sha256:<hex>`; also in `report.sha256` beside it."""
-    rows: int
+    rows: Count
     """Test rows that the artifact was scored on."""
 
 

@@ -127,6 +127,8 @@ class _StoreCollector(Collector):
         )
         for obj in self._store.all("ModelTraining"):
             metadata = obj["metadata"]
+            if "completionTime" in obj.get("status", {}):
+                continue  # the pod, and what it pushed last, may stay for long
             rates = [push.progress.samples_per_second for push in self._store.progress(metadata["uid"]).values()]
             if any(rates):
                 family.add_metric([metadata["namespace"], metadata["name"]], sum(float(rate) for rate in rates if rate))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+import orjson
 from pydantic import ValidationError
 
 from modelship_trainer.protocol import EvaluateResult, Failure, FoldResult, Outcome, TrainResult
@@ -15,7 +14,8 @@ LINE_LIMIT = 300
 def parse_outcome(text: str | None) -> TrainResult | FoldResult | EvaluateResult | Failure | None:
     """The result or failure in a termination message; None where it is something else (a crash's last log lines, nothing)."""
     try:
-        return Outcome.model_validate({"message": json.loads(text or "")}).message
+        # orjson, since what it reads it can write again: no half of a surrogate pair, no endless integer.
+        return Outcome.model_validate({"message": orjson.loads(text or "")}).message
     except (ValueError, ValidationError):
         return None
 

@@ -213,7 +213,14 @@ def test_a_failed_init_container_is_the_ending_where_the_main_one_never_started(
     assert (found.exit_code, found.text) == (66, "changed")
 
 
-@pytest.mark.parametrize("text", [None, "", "Killed", "{}", "[]", '{"result": "Else"}', '{"result": "Failed", "reason": "Nope"'])
+SURROGATE = '{"schemaVersion": 1, "result": "Failed", "reason": "DataInvalid", "message": "half a pair: \\ud800"}'
+ENDLESS = '{"schemaVersion": 1, "result": "Evaluated", "rows": 1000000000000000000000000000000}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "Killed", "{}", "[]", '{"result": "Else"}', '{"result": "Failed", "reason": "Nope"', SURROGATE, ENDLESS],
+)
 def test_what_is_no_outcome_is_none(text: str | None) -> None:
     assert parse_outcome(text) is None
 
