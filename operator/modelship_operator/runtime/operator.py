@@ -54,7 +54,7 @@ class Operator:
         self._queue: WorkQueue[ObjectKey] = WorkQueue()
         self._queue.on_start = self.metrics.queue_seconds.observe
         references = {kind: controller.references for kind, controller in self._controllers.items()}
-        self.store = Store(references, self._queue.add)
+        self.store = Store(references, self._look_at)
         self._informers = [
             Informer(self._client, resource, namespace, OURS, self.store)
             for resource in WATCHED.values()
@@ -77,20 +77,25 @@ class Operator:
         self._catch_signals()
         servers = [await serve(application, listen) for application, listen in self._applications()]
         background = self._start(self._recorder.run(), self.health.beat(), self._keep_login())
+        asked = self._start(self._stopping.wait())
         try:
-            await self._fill()
+            filling = self._start(self._fill())
+            await asyncio.wait({*filling, *asked}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping.is_set():
+                await _cancel(filling)
+                return True
+            await filling[0]
             self.health.ready = True
             log.info("store filled", extra={kind: self.store.count(kind) for kind in (*self._controllers, *WATCHED)})
             background += self._start(self._watch(), self._sweep(), *(informer.run() for informer in self._informers))
             election = self._start(self.election.run(self._lead))
-            asked = self._start(self._stopping.wait())
             done, _ = await asyncio.wait({*background, *election, *asked}, return_when=asyncio.FIRST_COMPLETED)
             for task in done.difference(asked):
                 log.error("restart needed", extra={"error": str(task.exception()) if not task.cancelled() else "cancelled"})
             await self._drain(*election)
             return not done.difference(asked)
         finally:
-            await _cancel(background)
+            await _cancel([*background, *asked])
             for server in servers:
                 await server.cleanup()
             await self._client.close()
@@ -98,7 +103,7 @@ class Operator:
     # --- the parts -------------------------------------------------------------------------------------------------------------
 
     def _applications(self) -> list[tuple[web.Application, str]]:
-        coalescer = Coalescer(self.store, self._settings.progress_seconds, self._queue.add)
+        coalescer = Coalescer(self.store, self._settings.progress_seconds, self._look_at)
         progress = ProgressServer(self.store, TokenReviewer(self._client), coalescer, self.election, self.metrics)
         return [
             (self.health.application(), self._settings.metrics_listen),
@@ -108,7 +113,7 @@ class Operator:
     async def _fill(self) -> None:
         """List every kind, once; try again for as long as the API server, or our right to ask it, is not there yet."""
         delay = 0.5
-        while not self._stopping.is_set():
+        while True:
             try:
                 await self._list_all()
                 return
@@ -124,6 +129,11 @@ class Operator:
         for informer in self._informers:
             await informer.list()
 
+    def _look_at(self, key: ObjectKey) -> None:
+        """Nobody works here for a replica that waits: it looks at everything when it leads."""
+        if self.election.leading:
+            self._queue.add(key)
+
     async def _lead(self) -> None:
         """Act, for as long as the lease is ours."""
         self.metrics.leading.set(1)
@@ -134,6 +144,7 @@ class Operator:
             await self._queue.run(self._settings.workers, self._reconciler)
         finally:
             self.metrics.leading.set(0)
+            self._queue.clear()
 
     async def _watch(self) -> None:
         plurals = [controller.plural for controller in self._controllers.values()]

@@ -70,10 +70,13 @@ class WorkQueue(Generic[Key]):
         self._cancel_timer(key)
         self._timers[key] = loop.call_later(delay, self._due, key)
 
-    def forget(self, key: Key) -> None:
-        """Drop what is planned for a key that is no more."""
-        self._cancel_timer(key)
-        self._failures.pop(key, None)
+    def clear(self) -> None:
+        """Drop all that waits, and what is known of it. What a worker has now is not touched."""
+        for key in list(self._timers):
+            self._cancel_timer(key)
+        self._waiting.clear()
+        self._again.clear()
+        self._failures.clear()
 
     def close(self) -> None:
         """Give out no more keys: `run` ends when those given out are done."""

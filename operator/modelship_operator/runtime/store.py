@@ -97,10 +97,10 @@ class Store:
             return
         obj = prune(obj)
         metadata = obj["metadata"]
-        if known is not None and known["metadata"]["uid"] != metadata["uid"]:
+        owner = _owner(obj)
+        if known is not None and (known["metadata"]["uid"] != metadata["uid"] or _owner(known) != owner):
             self._remove(known)
         self._objects[obj["kind"]][place] = obj
-        owner = metadata.get("labels", {}).get(UID_LABEL)
         if owner:
             self._children.setdefault((owner, obj["kind"]), {})[place] = obj
         self._refer(obj)
@@ -185,6 +185,11 @@ class Store:
         for other in touched:
             if other != writer:
                 self._changed(other)
+
+
+def _owner(obj: Json) -> str | None:
+    uid: str | None = obj["metadata"].get("labels", {}).get(UID_LABEL)
+    return uid
 
 
 def _newer(obj: Json, known: Json) -> bool:

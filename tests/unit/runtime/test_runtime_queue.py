@@ -171,6 +171,18 @@ async def test_what_was_cancelled_is_done_again_when_the_lease_is_back():
     assert [key for key, _ in work.began] == ["a", "a"]
 
 
+async def test_what_is_cleared_is_neither_waited_for_nor_retried():
+    queue = WorkQueue()
+    queue.add("a")
+    queue.add_after("b", 5)
+    queue.clear()
+    assert len(queue) == 0
+    work = Recorder()
+    async with working(queue, work):
+        await asyncio.sleep(10)
+    assert work.began == []
+
+
 async def test_how_long_a_key_waited_is_told():
     queue, work, waits = WorkQueue(), Recorder(), []
     queue.on_start = waits.append

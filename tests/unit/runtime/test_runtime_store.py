@@ -101,6 +101,14 @@ def test_a_list_takes_what_is_gone_but_not_what_is_younger_or_elsewhere(store: S
     assert {found["metadata"]["name"] for found in store.all("ModelTraining")} == {"kept", "young", "elsewhere"}
 
 
+def test_a_child_that_is_relabelled_changes_sides(store: Store) -> None:
+    store.put(obj("Pod", "p", 1, owner="a"))
+    store.put(obj("Pod", "p", 2, owner="b"))
+    assert (store.children("a-uid", "Pod"), len(store.children("b-uid", "Pod"))) == ([], 1)
+    store.delete(obj("Pod", "p", 3, owner="b"))
+    assert (store.children("a-uid", "Pod"), store.children("b-uid", "Pod")) == ([], [])
+
+
 def test_what_is_not_needed_is_not_kept(store: Store) -> None:
     job = obj("Job", "j", owner="a", spec={"template": {"spec": {}}, "suspend": True}, status={"active": 1})
     job["metadata"] |= {"managedFields": [{}], "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "k": "v"}}
