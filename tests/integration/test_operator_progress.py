@@ -62,7 +62,8 @@ class Run:
     def report(self, **changes: Any) -> Json:
         metadata = self.training["metadata"]
         run = {"kind": "ModelTraining", "namespace": self.here.name, "name": metadata["name"], "uid": metadata["uid"]}
-        progress = {"phase": "Training", "epoch": changes.pop("epoch", 3), "epochs": 30, "samplesPerSecond": "1200"}
+        progress = {"phase": "Training", "epoch": changes.pop("epoch", 3), "epochs": 30}
+        progress["samplesPerSecond"] = changes.pop("rate", "1200")
         return {"run": run | changes, "pod": self.pod["metadata"]["name"], "fold": None, "progress": progress}
 
     def status(self) -> Json:
@@ -119,11 +120,13 @@ def test_many_pushes_become_one_write_per_interval(plane: ControlPlane, leader: 
         pytest.param(lambda run: ("rubbish", run.report()), 401, "not valid", id="not a token"),
         pytest.param(lambda run: (run.token("kubernetes"), run.report()), 401, "audience", id="another audience"),
         pytest.param(lambda run: (run.token(bound=False), run.report()), 401, "pod", id="not bound to a pod"),
-        pytest.param(lambda run: (run.token(), run.report(uid="other")), 403, "does not work for", id="another run"),
-        pytest.param(lambda run: (run.token(), run.report(namespace="other")), 403, "for itself only", id="another namespace"),
-        pytest.param(lambda run: (run.token(), run.report(name="other")), 404, "does not exist", id="a name that is not its"),
-        pytest.param(lambda run: (run.token(), run.report() | {"pod": "x"}), 403, "for itself only", id="another pod's name"),
+        pytest.param(lambda run: (run.token(), run.report(uid="other")), 403, "works for", id="another run"),
+        pytest.param(lambda run: (run.token(), run.report(namespace="other")), 403, "works for", id="another namespace"),
+        pytest.param(lambda run: (run.token(), run.report(name="other")), 403, "works for", id="a name that is not its"),
+        pytest.param(lambda run: (run.token(), run.report() | {"pod": "x"}), 403, "works for", id="no pod's name"),
         pytest.param(lambda run: (run.token(), b"{"), 422, "ProgressReport", id="not JSON"),
+        pytest.param(lambda run: (run.token(), run.report(rate="fast")), 422, "samplesPerSecond", id="not a number"),
+        pytest.param(lambda run: (run.token(), run.report(epoch=10**24)), 422, "epoch", id="an endless number"),
         pytest.param(lambda run: (run.token(), run.report() | {"secret": 1}), 422, "secret", id="unknown field"),
         pytest.param(lambda run: (run.token(), b" " * 70_000), 413, "65536", id="too long"),
     ],
@@ -144,7 +147,27 @@ def test_a_pod_that_is_not_of_ours_is_refused(leader: Replica, here: Namespace, 
     stranger.pod = here.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger"}, "spec": spec})
     answer = push(leader, stranger.token(), stranger.report())
     assert answer.status_code == 403
-    assert "not known" in answer.json()["message"]
+    assert "works for" in answer.json()["message"]
+
+
+def test_a_pod_speaks_for_itself_only(leader: Replica, here: Namespace, run: Run) -> None:
+    """Another pod of the same run: known, but the token is not its own."""
+    job = here.job("run-train")
+    other = here.pod(job, "run-pod-2", index=1)
+    report = run.report() | {"pod": other["metadata"]["name"]}
+    leader.until(lambda: "works for" not in push(leader, run.token(), report).json()["message"])
+    answer = push(leader, run.token(), report)
+    assert answer.status_code == 403
+    assert "for itself only" in answer.json()["message"]
+    here.delete("Pod", "run-pod-2")
+
+
+def test_invented_tokens_cost_no_review(plane: ControlPlane, leader: Replica, run: Run) -> None:
+    before = len(plane.audit_events())
+    for number in range(5):
+        assert push(leader, f"invented-{number}", run.report(uid="other")).status_code == 403
+    reviews = [event for event in plane.audit_events()[before:] if event.get("objectRef", {}).get("resource") == "tokenreviews"]
+    assert reviews == []
 
 
 def test_tokens_are_reviewed_once_and_never_logged(plane: ControlPlane, leader: Replica, run: Run) -> None:

@@ -100,6 +100,7 @@ class ProgressServer:
         if not self._election.leading:
             return await self._forward(request, body)
         report = _parse(body)
+        self._plausible(report)
         pod = await self._reviewer.pod(token)
         if pod is None:
             raise Refused(401, "the token is not valid, not for the audience modelship, or not bound to a pod")
@@ -109,19 +110,27 @@ class ProgressServer:
         self._coalescer.push(key, run.uid, FoldProgress(report.pod, report.fold, report.progress))
         return web.Response(status=204)
 
-    def _authorize(self, pod: Pod, report: ProgressReport) -> None:
-        """The pod may speak for the run that it works for, and for no other."""
+    def _plausible(self, report: ProgressReport) -> None:
+        """The pod that is named works for the run that is named. Asked before the token is looked at: a review is a request to the
+        API server, and whoever reaches this port could cause one for each token that they invent. One answer for all that is
+        amiss, so that they learn nothing either.
+        """
         run = report.run
-        if report.pod != pod.name or run.namespace != pod.namespace:
+        pod = self._store.get(ObjectKey("Pod", run.namespace, report.pod))
+        resource = self._store.get(ObjectKey(run.kind, run.namespace, run.name))
+        works = pod is not None and pod["metadata"].get("labels", {}).get(UID_LABEL) == run.uid
+        if not works or resource is None or resource["metadata"]["uid"] != run.uid:
+            raise Refused(
+                403, f"no pod {report.pod} is known that works for {run.kind} {run.namespace}/{run.name} with this uid (yet)"
+            )
+
+    def _authorize(self, pod: Pod, report: ProgressReport) -> None:
+        """The token is that of the very pod that is named, which speaks for the run that it works for, and for no other."""
+        if report.pod != pod.name or report.run.namespace != pod.namespace:
             raise Refused(403, f"the token is that of pod {pod.namespace}/{pod.name}, which pushes for itself only")
         known = self._store.get(ObjectKey("Pod", pod.namespace, pod.name))
         if known is None or known["metadata"]["uid"] != pod.uid:
             raise Refused(403, f"pod {pod.namespace}/{pod.name} is not known as one of ours (yet)")
-        if known["metadata"].get("labels", {}).get(UID_LABEL) != run.uid:
-            raise Refused(403, f"pod {pod.name} does not work for {run.kind} {run.name} with the uid {run.uid}")
-        resource = self._store.get(ObjectKey(run.kind, run.namespace, run.name))
-        if resource is None or resource["metadata"]["uid"] != run.uid:
-            raise Refused(404, f"{run.kind} {run.namespace}/{run.name} with the uid {run.uid} does not exist")
 
     async def _forward(self, request: web.Request, body: bytes) -> web.StreamResponse:
         address = self._election.leader_address
