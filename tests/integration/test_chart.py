@@ -21,15 +21,15 @@ def helm() -> str:
     return f"{folder}/helm"
 
 
-def render(helm: str, *settings: str) -> list[dict[str, Any]]:
-    done = template(helm, *settings)
+def render(helm: str, *settings: str, release: str = "modelship") -> list[dict[str, Any]]:
+    done = template(helm, *settings, release=release)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
 
 
-def template(helm: str, *settings: str) -> subprocess.CompletedProcess[str]:
+def template(helm: str, *settings: str, release: str = "modelship") -> subprocess.CompletedProcess[str]:
     options = [part for setting in settings for part in ("--set", setting)]
-    command = [helm, "template", "modelship", str(CHART), "--namespace", "modelship-system", "--kube-version", "1.36.3", *options]
+    command = [helm, "template", release, str(CHART), "--namespace", "modelship-system", "--kube-version", "1.36.3", *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -66,7 +66,9 @@ REQUESTS = {
     "jobs": {"list", "watch", "create", "patch", "delete"},  # deleted: TTL, suspend of a queued run
     "pods": {"list", "watch"},
     "deployments": {"list", "watch", "create", "patch"},  # server-side apply is create and patch
-    **{kind: {"list", "watch", "create", "patch"} for kind in ("services", "networkpolicies", "poddisruptionbudgets")},
+    "services": {"get", "list", "watch", "create", "patch"},  # get: of that name, whose is it
+    "networkpolicies": {"list", "watch", "create", "patch"},
+    "poddisruptionbudgets": {"list", "watch", "create", "patch"},
     "events": {"create", "patch"},
     "leases": {"create", "get", "update"},
     "tokenreviews": {"create"},
@@ -116,6 +118,27 @@ def test_two_replicas_bring_a_disruption_budget_and_spread(helm: str) -> None:
     items = render(helm, "replicas=2")
     assert of_kind(items, "PodDisruptionBudget")[0]["spec"]["maxUnavailable"] == 1
     assert of_kind(items, "Deployment")[0]["spec"]["template"]["spec"]["topologySpreadConstraints"]
+
+
+def test_two_releases_do_not_wait_for_each_other(helm: str) -> None:
+    """Each elects by a Lease of its own name, even in one namespace."""
+    for release, lease in (("modelship", "modelship-operator"), ("modelship-b", "modelship-b-operator")):
+        items = render(helm, release=release)
+        env = {entry["name"]: entry.get("value") for entry in container(items)["env"]}
+        assert env["MODELSHIP_LEASE_NAME"] == lease
+        (named,) = [rule["resourceNames"] for rule in rules(items) if "resourceNames" in rule]
+        assert named == [lease]
+
+
+def test_where_the_operator_runs_is_a_value(helm: str) -> None:
+    items = render(helm, "images.pullSecrets={a,b}", "nodeSelector.disk=ssd", "tolerations[0].key=x", "priorityClassName=high")
+    (deployment,) = of_kind(items, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"disk": "ssd"}
+    assert pod["tolerations"] == [{"key": "x"}]
+    assert pod["priorityClassName"] == "high"
+    assert [secret["name"] for secret in pod["imagePullSecrets"]] == ["a", "b"]
+    assert {"name": "MODELSHIP_IMAGE_PULL_SECRETS", "value": "a,b"} in pod["containers"][0]["env"], "and its pods', too"
 
 
 def test_definitions_are_kept_unless_told_otherwise(helm: str) -> None:

@@ -132,20 +132,23 @@ def test_kubectl_scale(plane: ControlPlane, here: Namespace) -> None:
     assert scale["status"]["selector"] == "modelship.dev/kind=ModelDeployment,modelship.dev/name=churn"
 
 
-def test_somebody_else_s_service_is_left_alone(here: Namespace) -> None:
-    theirs = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "churn"},
-        "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}},
-    }
-    here.create(theirs)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"ports": [{"port": 80}], "selector": {"a": "b"}},
+        {"ports": [{"port": 443}]},
+        {"type": "ExternalName", "externalName": "db.example"},
+    ],
+    ids=["with a selector", "with endpoints of its own", "a name elsewhere"],
+)
+def test_somebody_else_s_service_is_left_alone(here: Namespace, spec: Json) -> None:
+    theirs = here.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "churn"}, "spec": spec})
     here.create(make_deployment())
     prove(here)
     status = here.reason(KIND, "churn", "NameTaken")
     expected = 'Service "churn" exists and is not of this ModelDeployment; delete it or use another name.'
     assert status["conditions"][0]["message"] == expected
-    assert chain.served(here)["Service"]["spec"]["selector"] == {"a": "b"}
+    assert chain.served(here)["Service"] == theirs
     assert "Deployment" not in chain.served(here)
 
 

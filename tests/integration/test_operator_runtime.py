@@ -9,8 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.builders import make_training
-from tests.support.controlplane import ControlPlane, control_plane
+import yaml
+from tests.support import chain
+from tests.support.builders import make_deployment, make_evaluation, make_training
+from tests.support.controlplane import ROOT, ControlPlane, control_plane
 from tests.support.kubelet import Json, Namespace, install_crds
 from tests.support.replica import LEASE_SECONDS, replica
 
@@ -130,6 +132,7 @@ def test_one_replica_acts_and_the_other_takes_over_at_once_when_it_goes(plane: C
             here.create(make_training("one"))
             settled(here, "one")
             assert second.metric('modelship_api_requests_total{code="200",resource="modeltrainings/status",verb="apply"}') == 0
+            assert second.metric("modelship_queue_depth") == 0, "nobody works there, so nothing may pile up"
             first.stop()
             assert second.until(lambda: second.leads) < LEASE_SECONDS
             here.create(make_training("two"))
@@ -194,24 +197,28 @@ def limited_kubeconfig(plane: ControlPlane, here: Namespace, rules: list[Json]) 
     return plane.kubeconfig(answer.json()["status"]["token"], f"operator-{here.name}")
 
 
-def rule(group: str, resources: list[str], *verbs: str) -> Json:
-    return {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
+def chart_rules() -> list[Json]:
+    """What the chart gives the operator, in its own namespace and in one that it works in."""
+    golden = yaml.safe_load_all((ROOT / "tests/integration/golden/chart-defaults.yaml").read_text())
+    roles = (item for item in golden if item["kind"] in ("Role", "ClusterRole"))
+    ours = (role for role in roles if not role["metadata"]["name"].endswith(("-view", "-edit", "-tokenreview")))
+    return [rule for role in ours for rule in role["rules"]]
 
 
-KINDS = ["modeltrainings", "modelevaluations", "modeldeployments"]
-RIGHTS = [
-    rule("modelship.dev", KINDS, "get", "list", "watch"),
-    rule("modelship.dev", [f"{kind}/status" for kind in KINDS], "patch"),
-    rule("", ["pods"], "list", "watch"),
-    rule("apps", ["deployments"], "list", "watch", "create", "patch", "delete"),
-    rule("coordination.k8s.io", ["leases"], "get", "create", "update", "patch"),
-]
-JOBS_READ = rule("batch", ["jobs"], "list", "watch")
-JOBS_WRITE = rule("batch", ["jobs"], "create", "patch", "delete")
+def without(rules: list[Json], resource: str, *verbs: str) -> list[Json]:
+    """The rules without these verbs on a resource."""
+
+    def cut(rule: Json) -> Json:
+        gone = verbs if rule["resources"] == [resource] else ()
+        return {**rule, "verbs": [verb for verb in rule["verbs"] if verb not in gone]}
+
+    left = [cut(rule) for rule in rules]
+    assert left != rules, "nothing was taken away"
+    return [rule for rule in left if rule["verbs"]]
 
 
 def test_a_right_that_lacks_is_said_by_the_resource_and_the_log_and_heals(plane: ControlPlane, here: Namespace) -> None:
-    kubeconfig = limited_kubeconfig(plane, here, [*RIGHTS, JOBS_READ])
+    kubeconfig = limited_kubeconfig(plane, here, without(chart_rules(), "jobs", "create", "patch", "delete"))
     with replica(plane, here, kubeconfig=kubeconfig) as only:
         here.create(make_training("run"))
         status = here.reason("ModelTraining", "run", "RequestRefused")
@@ -222,7 +229,7 @@ def test_a_right_that_lacks_is_said_by_the_resource_and_the_log_and_heals(plane:
         line = next(line for line in only.log.read_text().splitlines() if '"code":403' in line)
         assert '"verb":"apply"' in line
         assert '"resource":"run"' in line
-        patch = {"rules": [*RIGHTS, JOBS_READ, JOBS_WRITE]}
+        patch = {"rules": chart_rules()}
         url = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.name}/roles/operator"
         here.client.patch(url, json=patch, headers={"Content-Type": "application/merge-patch+json"}).raise_for_status()
         here.patch("ModelTraining", "run", {"metadata": {"annotations": {"try": "again"}}})
@@ -230,26 +237,98 @@ def test_a_right_that_lacks_is_said_by_the_resource_and_the_log_and_heals(plane:
         here.reason("ModelTraining", "run", "Starting")
 
 
-def test_a_namespaced_operator_needs_no_right_beyond_its_namespace(plane: ControlPlane, here: Namespace) -> None:
-    kubeconfig = limited_kubeconfig(plane, here, [*RIGHTS, JOBS_READ, JOBS_WRITE])
+def test_a_namespaced_operator_needs_what_the_chart_gives_it_and_no_more(plane: ControlPlane, here: Namespace) -> None:
+    """From training to serving with the chart's Role alone: nothing is refused, and each right is made use of."""
+    kubeconfig = limited_kubeconfig(plane, here, chart_rules())
     with replica(plane, here, kubeconfig=kubeconfig) as only:
-        here.create(make_training("run"))
-        settled(here, "run")
+        chain.train(here, ttlSecondsAfterFinished=0)
+        here.wait("Job", "churn-train", lambda job: True, gone=True)
+        here.create(make_evaluation(method={"holdout": {}}))
+        here.create(make_deployment())
+        chain.score(here, "churn-cv", test=0.9)
+        here.reason("ModelDeployment", "churn", "RollingOut")
         only.stop()
     user = f"system:serviceaccount:{here.name}:operator"
-    refused = [
-        event for event in plane.audit_events() if event["user"]["username"] == user and event["responseStatus"]["code"] == 403
-    ]
-    assert refused == []
+    asked = [event for event in plane.audit_events() if event["user"]["username"] == user]
+    assert [event for event in asked if event["responseStatus"]["code"] == 403] == []
+    used = {(_resource(event["objectRef"]), event["verb"]) for event in asked if "resource" in event.get("objectRef", {})}
+    granted = {(resource, verb) for rule in chart_rules() for resource in rule["resources"] for verb in rule["verbs"]}
+    # A server-side apply that creates is logged as the patch that it is sent as; a second event of a kind patches the first.
+    unseen = {(resource, "create") for resource in ("jobs", "deployments", "services", "networkpolicies", "poddisruptionbudgets")}
+    assert granted - used == unseen | {("events", "patch")}
+
+
+def _resource(reference: Json) -> str:
+    return "/".join([reference["resource"], *([reference["subresource"]] if "subresource" in reference else [])])
+
+
+def test_a_policy_that_rewrites_what_is_applied_is_not_fought_with(plane: ControlPlane, here: Namespace) -> None:
+    """As when images are sent to a mirror: applied once, and then left alone whatever its status does."""
+    admission = "/apis/admissionregistration.k8s.io/v1"
+    here.client.post(f"{admission}/mutatingadmissionpolicies", json=MIRROR).raise_for_status()
+    name = {"metadata": {"name": MIRROR["metadata"]["name"]}, "spec": {"policyName": MIRROR["metadata"]["name"]}}
+    match = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": here.name}}}
+    binding = {**name, "spec": {**name["spec"], "matchResources": match}}
+    here.client.post(f"{admission}/mutatingadmissionpolicybindings", json=binding).raise_for_status()
+    try:
+        _until_mirrored(here)
+        with replica(plane, here) as only:
+            chain.train(here)
+            here.create(make_deployment(gate=None))
+            deployment = here.wait("Deployment", "churn", lambda found: True)
+            assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "mirror/front:1"
+            for ready in range(3):
+                chain.roll(here, "churn", replicas=3, ready=ready)
+                here.wait("ModelDeployment", "churn", lambda found, count=ready: found["status"].get("readyReplicas") == count)
+            only.stop()
+        assert writes(plane, here).count("patch deployments/churn") == 1
+    finally:
+        here.client.delete(f"{admission}/mutatingadmissionpolicybindings/{MIRROR['metadata']['name']}").raise_for_status()
+
+
+MIRROR: Json = {
+    "metadata": {"name": "mirror"},
+    "spec": {
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {
+            "resourceRules": [
+                {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"]}
+            ]
+        },
+        "mutations": [
+            {
+                "patchType": "JSONPatch",
+                "jsonPatch": {
+                    "expression": '[JSONPatch{op: "replace", path: "/spec/template/spec/containers/0/image", '
+                    'value: "mirror/" + object.spec.template.spec.containers[0].image.split("/").reverse()[0]}]'
+                },
+            }
+        ],
+    },
+}
+
+
+def _until_mirrored(here: Namespace) -> None:
+    """The API server learns of a policy a moment after it was made."""
+    pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    probe = {"metadata": {"name": "probe"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pod}}
+    url, deadline = here.path("Deployment"), time.monotonic() + 20
+    while True:
+        made = here.client.post(url, json=probe, params={"dryRun": "All"}).raise_for_status().json()
+        if made["spec"]["template"]["spec"]["containers"][0]["image"] == "mirror/x":
+            return
+        assert time.monotonic() < deadline, made
+        time.sleep(0.1)
 
 
 def test_it_waits_until_it_may_list(plane: ControlPlane, here: Namespace) -> None:
-    kubeconfig = limited_kubeconfig(plane, here, RIGHTS)
+    kubeconfig = limited_kubeconfig(plane, here, without(chart_rules(), "jobs", "list", "watch"))
     with replica(plane, here, ready=False, kubeconfig=kubeconfig) as only:
         only.until(lambda: only.log.exists() and "cannot list yet" in only.log.read_text())
         assert httpx.get(f"{only.metrics}/readyz", trust_env=False).status_code == 503
         assert httpx.get(f"{only.metrics}/healthz", trust_env=False).status_code == 200
         assert "jobs" in only.log.read_text()
+        only.stop()
 
 
 def test_a_wrong_setting_is_named(plane: ControlPlane, here: Namespace) -> None:

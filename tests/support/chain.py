@@ -15,9 +15,9 @@ RECIPE, DATA, REPORT = (f"sha256:{character * 64}" for character in "abc")
 SERVED = ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget")
 
 
-def train(here: Namespace, name: str = "churn", digest: str = DIGEST) -> None:
+def train(here: Namespace, name: str = "churn", digest: str = DIGEST, **spec: Any) -> None:
     """A training that published an artifact."""
-    here.create(make_training(name))
+    here.create(make_training(name, **spec))
     here.pod(here.job(f"{name}-train"), f"{name}-train-0")
     result = TrainResult(
         artifact=ArtifactRef(uri=f"pvc://models/artifacts/{digest.replace(':', '-')}", digest=digest),

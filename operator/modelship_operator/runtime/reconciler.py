@@ -44,6 +44,7 @@ WATCHED = {
 _MUTABLE_OF_JOB = ("suspend", "parallelism", "activeDeadlineSeconds", "backoffLimit")
 """The pod template of a Job never changes: a Job that an older operator built stays as it is, but for these."""
 _TERMINATING_SECONDS = 30.0
+_REMEMBERED = 100_000
 
 
 class Reconciler:
@@ -64,6 +65,8 @@ class Reconciler:
         self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
+        self._settled: dict[str, str] = {}
+        """Of each child's uid the version that our last apply left: it is as good as it gets, whatever a policy made of it."""
 
     async def __call__(self, key: ObjectKey) -> float | None:
         """Look at one object; returns the seconds after which to look again.
@@ -141,6 +144,7 @@ class Reconciler:
         resource = WATCHED[key.kind]
         known = self._store.get(key)
         if known is None:
+            await self._refuse_strangers(key, obj)
             await self._apply_signed(obj, resource, desired, {})
             return True
         if not owned_by(known, obj["metadata"]["uid"]):
@@ -148,7 +152,7 @@ class Reconciler:
         if key.kind == "Job":
             return await self._adjust_job(obj, resource, known, desired)
         if known["metadata"].get("annotations", {}).get(SPEC_HASH) == _digest(desired):
-            if _says(known, desired):
+            if self._settled.get(known["metadata"]["uid"]) == _version(known["metadata"]) or _says(known, desired):
                 return False
             log.warning(
                 "a child was changed by somebody else; applying it again", extra={**_fields(_key(obj)), "target": _name(key)}
@@ -156,10 +160,28 @@ class Reconciler:
         await self._apply_signed(obj, resource, desired, known)
         return True
 
+    async def _refuse_strangers(self, key: ObjectKey, obj: Json) -> None:
+        """A Service without a selector has nothing that an apply without force would conflict with: it would become ours, and be
+        deleted with us. Every other kind of child has a field that it must have, and that its maker owns.
+        """
+        if key.kind != "Service":
+            return
+        try:
+            found = await self._client.get(WATCHED[key.kind], key.namespace, key.name)
+        except ApiError as error:
+            if error.code == 404:
+                return
+            raise
+        if not owned_by(found, obj["metadata"]["uid"]):
+            raise ApiError(409, f"Service {key.name!r} exists and belongs to something else; it must be deleted first")
+
     async def _apply_signed(self, obj: Json, resource: Resource, desired: Json, known: Json) -> None:
         annotations = {**desired["metadata"].get("annotations", {}), SPEC_HASH: _digest(desired)}
         signed = {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
         answer = await self._client.apply(resource, signed, force=bool(known))
+        if len(self._settled) > _REMEMBERED:
+            self._settled.clear()  # costs a comparison each
+        self._settled[answer["metadata"]["uid"]] = _version(answer["metadata"])
         now = {**signed, "metadata": answer["metadata"], "status": known.get("status", {})}
         self._store.put(now, writer=_key(obj))
 
@@ -227,6 +249,11 @@ def _refusals(verb: Literal["apply", "delete"], key: ObjectKey) -> Iterator[None
 
 def _says(known: Json, desired: Json) -> bool:
     return covers(known["spec"], desired["spec"]) and covers(known["metadata"]["labels"], desired["metadata"]["labels"])
+
+
+def _version(metadata: Json) -> str:
+    """What changes when somebody changes the spec: the generation, where a kind has one."""
+    return str(metadata.get("generation") or metadata["resourceVersion"])
 
 
 def _digest(desired: Json) -> str:
