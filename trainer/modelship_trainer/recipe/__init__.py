@@ -1,0 +1,94 @@
+"""The recipe: data, model and training, as a user writes them in `ModelTraining.spec` and as the trainer runs them.
+
+pydantic only: the operator embeds these very types in its CRDs, the trainer reads them in the pod or on a laptop. Every bound and
+description here reaches `kubectl explain`. A recipe says nothing of where it runs: that is `spec.compute`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from modelship_trainer.recipe.data import (
+    NO_LOGIN_IN_SOURCE,
+    Cast,
+    CastType,
+    Clip,
+    Data,
+    DropDuplicates,
+    DropMissing,
+    Format,
+    ImageOptions,
+    Impute,
+    ImputeStrategy,
+    Log,
+    Normalize,
+    NormalizeMethod,
+    OneHot,
+    Ordinal,
+    Split,
+    Step,
+    Tokenize,
+    carries_login,
+)
+from modelship_trainer.recipe.model import Activation, Cnn, Custom, Linear, Mlp, ModelSpec
+from modelship_trainer.recipe.training import (
+    Adam,
+    AdamW,
+    Cosine,
+    EarlyStopping,
+    Exponential,
+    GradientDescent,
+    Optimizer,
+    Precision,
+    Schedule,
+    Sgd,
+    StepDecay,
+    Task,
+    Training,
+)
+from modelship_trainer.schema import Model, Rule, canonical_json, digest_of
+
+__all__ = [
+    "NO_LOGIN_IN_SOURCE", "Activation", "Adam", "AdamW", "Cast", "CastType", "Clip", "Cnn", "Cosine", "Custom", "Data",
+    "DropDuplicates", "DropMissing", "EarlyStopping", "Exponential", "Format", "GradientDescent", "ImageOptions", "Impute",
+    "ImputeStrategy", "Linear", "Log", "Mlp", "ModelSpec", "Normalize", "NormalizeMethod", "OneHot", "Optimizer", "Ordinal",
+    "Precision", "Recipe", "Schedule", "Sgd", "Split", "Step", "StepDecay", "Task", "Tokenize", "Training", "carries_login",
+]  # fmt: skip
+
+
+class Recipe(Model):
+    """All that decides which model comes out: data, architecture, training."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!self.data.split.stratify || self.training.task == 'classification'",
+            "data.split.stratify needs training.task classification",
+        ),
+        Rule(
+            "!has(self.training.earlyStopping) || self.data.split.validation > 0.0",
+            "training.earlyStopping needs data.split.validation above 0",
+        ),
+    )
+
+    data: Data = Field(description="Where the data is and how it becomes features and labels.")
+    model: ModelSpec = Field(description="The architecture: set exactly one of its fields.")
+    training: Training = Field(description="How the model is fitted.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.data.split.stratify and self.training.task is not Task.CLASSIFICATION:
+            raise PydanticCustomError("stratify", "{message}", {"message": self.rules[0].message})
+        if self.training.early_stopping and self.data.split.validation == 0:
+            raise PydanticCustomError("early_stopping", "{message}", {"message": self.rules[1].message})
+        return self
+
+    def digest(self) -> str:
+        """Identity of the recipe: SHA-256 of its canonical JSON."""
+        return digest_of(canonical_json(self.alone().to_json()))
+
+    def alone(self) -> Recipe:
+        """The recipe without what a subclass adds to it. Shares its parts, which are as frozen as it is."""
+        return Recipe.model_construct(data=self.data, model=self.model, training=self.training)

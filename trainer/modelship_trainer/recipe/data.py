@@ -1,0 +1,259 @@
+"""Where the data is, and how it becomes features and labels."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from modelship_trainer.schema import Distinct, Model, OneOf, Rule
+
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=512), Distinct()]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+SourceUri = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?|https://.+|sklearn://[a-z_]+|file:///.+)$",
+        max_length=2048,
+    ),
+]
+StoreUri = Annotated[str, StringConstraints(pattern=r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?|file:///.+)$", max_length=2048)]
+
+
+class Format(StrEnum):
+    """How the source's bytes are read."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON_LINES = "jsonLines"
+    IMAGE_FOLDER = "imageFolder"
+    NPZ = "npz"
+
+
+class Split(Model):
+    """How rows are divided. Preprocessing is fitted on the training part alone."""
+
+    rules = (
+        Rule(
+            "self.validation + self.test < 1.0",
+            "validation + test must leave rows to train on: their sum must be below 1",
+        ),
+    )
+
+    validation: float = Field(0.1, ge=0, lt=1, description="Fraction of rows that early stopping and val_loss are measured on.")
+    test: float = Field(0.2, ge=0, lt=1, description="Fraction of rows that training never sees; evaluations score it.")
+    stratify: bool = Field(False, description="Keep the classes' proportions in each part. Classification only.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the shuffle that makes the parts.")
+
+    @model_validator(mode="after")
+    def _leaves_rows(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise PydanticCustomError("split", "{message}", {"message": self.rules[0].message})
+        return self
+
+
+class DropDuplicates(Model):
+    """Drop rows that repeat an earlier one."""
+
+    columns: Columns | None = Field(None, description="Columns that make two rows the same; all when left out.")
+
+
+class DropMissing(Model):
+    """Drop rows with a missing value."""
+
+    columns: Columns | None = Field(None, description="Columns that must have a value; all when left out.")
+
+
+class ImputeStrategy(StrEnum):
+    """What a missing value becomes."""
+
+    MEAN = "mean"
+    MEDIAN = "median"
+    MOST_FREQUENT = "mostFrequent"
+    CONSTANT = "constant"
+
+
+class Impute(Model):
+    """Fill missing values with a statistic of the training rows, or a constant."""
+
+    rules = (
+        Rule("self.strategy != 'constant' || has(self.value)", "strategy constant needs value"),
+        Rule("!has(self.value) || self.strategy == 'constant'", "value needs strategy constant"),
+    )
+
+    columns: Columns | None = Field(None, description="Columns to fill; all numeric ones when left out.")
+    strategy: ImputeStrategy = Field(
+        ImputeStrategy.MEDIAN, description="mean, median (numeric columns), mostFrequent, or constant."
+    )
+    value: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+        None, description="With strategy constant: the value, as text; read as a number for numeric columns."
+    )
+
+    @model_validator(mode="after")
+    def _value_and_constant_go_together(self) -> Self:
+        if self.strategy is ImputeStrategy.CONSTANT and self.value is None:
+            raise PydanticCustomError("impute", "{message}", {"message": self.rules[0].message})
+        if self.strategy is not ImputeStrategy.CONSTANT and self.value is not None:
+            raise PydanticCustomError("impute", "{message}", {"message": self.rules[1].message})
+        return self
+
+
+class Clip(Model):
+    """Limit outliers to quantiles of the training rows."""
+
+    rules = (Rule("self.lowerQuantile < self.upperQuantile", "lowerQuantile must be below upperQuantile"),)
+
+    columns: Columns | None = Field(None, description="Numeric columns to limit; all when left out.")
+    lower_quantile: float = Field(0.01, ge=0, le=1, description="Values below this quantile become it.")
+    upper_quantile: float = Field(0.99, ge=0, le=1, description="Values above this quantile become it.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.lower_quantile >= self.upper_quantile:
+            raise PydanticCustomError("clip", "{message}", {"message": self.rules[0].message})
+        return self
+
+
+class OneHot(Model):
+    """A 0/1 feature per category; a category unseen in training becomes all zeros."""
+
+    columns: Columns = Field(description="Categorical columns.")
+    max_categories: int | None = Field(None, ge=2, le=10_000, description="Rarer categories share one feature beyond this many.")
+
+
+class Ordinal(Model):
+    """A number per category, in sorted order; a category unseen in training becomes -1."""
+
+    columns: Columns = Field(description="Categorical columns.")
+
+
+class Log(Model):
+    """log(1 + x), for columns with a long tail; values must be above -1."""
+
+    columns: Columns = Field(description="Numeric columns.")
+
+
+class CastType(StrEnum):
+    """Types that a column can be read as."""
+
+    NUMBER = "number"
+    CATEGORY = "category"
+
+
+class Cast(Model):
+    """Read columns as another type: digits as categories, or text as numbers."""
+
+    columns: Columns = Field(description="Columns to convert.")
+    to: CastType = Field(description="number or category.")
+
+
+class Tokenize(Model):
+    """Text to weighted token counts (TF-IDF) over the training rows' vocabulary."""
+
+    columns: Columns = Field(description="Text columns.")
+    vocabulary_size: int = Field(2_000, ge=10, le=100_000, description="The most frequent tokens that become features.")
+    ngrams: int = Field(1, ge=1, le=3, description="Longest run of tokens that counts as one.")
+    lowercase: bool = Field(True, description="Fold case first.")
+
+
+class NormalizeMethod(StrEnum):
+    """How a numeric column is scaled."""
+
+    STANDARD = "standard"
+    MIN_MAX = "minMax"
+    ROBUST = "robust"
+
+
+class Normalize(Model):
+    """Scale numeric columns by statistics of the training rows."""
+
+    columns: Columns | None = Field(None, description="Numeric columns; all when left out. For images and arrays: every value.")
+    method: NormalizeMethod = Field(
+        NormalizeMethod.STANDARD,
+        description="standard: mean 0, deviation 1. minMax: 0 to 1. robust: median 0, quartile range 1.",
+    )
+
+
+class Step(OneOf):
+    """One preprocessing step; steps run in the order written."""
+
+    drop_duplicates: DropDuplicates | None = Field(None, description="Cleaning: drop repeated rows.")
+    drop_missing: DropMissing | None = Field(None, description="Cleaning: drop rows with missing values.")
+    impute: Impute | None = Field(None, description="Cleaning: fill missing values.")
+    clip: Clip | None = Field(None, description="Cleaning: limit outliers.")
+    cast: Cast | None = Field(None, description="Transformation: change a column's type.")
+    log: Log | None = Field(None, description="Transformation: log(1 + x).")
+    one_hot: OneHot | None = Field(None, description="Transformation: categories to 0/1 features.")
+    ordinal: Ordinal | None = Field(None, description="Transformation: categories to numbers.")
+    tokenize: Tokenize | None = Field(None, description="Transformation: text to token weights.")
+    normalize: Normalize | None = Field(None, description="Normalisation: scale numeric features.")
+
+
+class ImageOptions(Model):
+    """How image files become arrays."""
+
+    size: int = Field(32, ge=8, le=1024, description="Images are resized to size x size pixels.")
+    channels: int = Field(3, ge=1, le=3, description="1 for grey, 3 for RGB.")
+
+    rules = (Rule("self.channels != 2", "channels must be 1 (grey) or 3 (RGB)"),)
+
+    @model_validator(mode="after")
+    def _grey_or_rgb(self) -> Self:
+        if self.channels not in (1, 3):
+            raise PydanticCustomError("channels", "{message}", {"message": self.rules[0].message})
+        return self
+
+
+NO_LOGIN_IN_SOURCE = Rule(
+    "!self.source.matches('^https://[^/?#]*@')",
+    "source must not carry a user or a password, which everybody could read here; use credentialsSecret of the training's data",
+)
+
+
+def carries_login(source: str) -> bool:
+    """Whether an https URI has a user or a password in it: the offline mirror of `NO_LOGIN_IN_SOURCE`."""
+    return re.match(r"https://[^/?#]*@", source) is not None
+
+
+class Data(Model):
+    """Where the data is and how it becomes features and labels."""
+
+    rules = (
+        NO_LOGIN_IN_SOURCE,
+        Rule("!has(self.image) || !has(self.format) || self.format == 'imageFolder'", "image needs format imageFolder"),
+        Rule("!has(self.credentialsSecret) || self.source.startsWith('https://')", "credentialsSecret needs a source of https://"),
+    )
+
+    source: SourceUri = Field(
+        description="pvc://claim/path, https://..., or sklearn://digits|iris|wine|breast_cancer|diabetes (bundled, no download)."
+    )
+    format: Format | None = Field(None, description="Told from the file's ending when left out.")
+    credentials_secret: SecretName | None = Field(
+        None,
+        description="For https: name of a Secret in this namespace with the key token (bearer), or username and password.",
+    )
+    target: ColumnName | None = Field(
+        None,
+        description="Column with the label or value to predict. Bundled datasets have `target`; image folders: the folder's name.",
+    )
+    features: Columns | None = Field(None, description="Columns to learn from; all but the target when left out.")
+    image: ImageOptions | None = Field(None, description="For format imageFolder.")
+    split: Split = Field(default_factory=Split, description="How rows are divided for training, validation and test.")
+    preprocessing: Annotated[list[Step], Field(max_length=64)] = Field(
+        default_factory=list,
+        description="Cleaning, transformation and normalisation, in order; fitted on the training rows only.",
+    )
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if carries_login(self.source):
+            raise PydanticCustomError("source", "{message}", {"message": self.rules[0].message})
+        if self.image is not None and self.format not in (None, Format.IMAGE_FOLDER):
+            raise PydanticCustomError("image", "{message}", {"message": self.rules[1].message})
+        if self.credentials_secret is not None and not self.source.startswith("https://"):
+            raise PydanticCustomError("credentials", "{message}", {"message": self.rules[2].message})
+        return self
