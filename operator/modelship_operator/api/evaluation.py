@@ -11,6 +11,7 @@ from modelship_operator.api.common import Compute, Digest, ModelReference, Resou
 from modelship_trainer.judgement import METRICS, Gate, Method, Metric, MetricResult, Statistic, metrics_of
 from modelship_trainer.protocol import Progress
 from modelship_trainer.recipe import NO_LOGIN_IN_SOURCE, Task, carries_login
+from modelship_trainer.recipe.data import SecretName
 from modelship_trainer.schema import Distinct, Model, Rule
 
 RemoteSource = Annotated[
@@ -28,13 +29,21 @@ class BaselineReference(Model):
 class EvaluationData(Model):
     """Other data than the training's own test split."""
 
-    rules = (NO_LOGIN_IN_SOURCE,)
+    rules = (
+        NO_LOGIN_IN_SOURCE,
+        Rule("!has(self.credentialsSecret) || self.source.startsWith('https://')", "credentialsSecret needs a source of https://"),
+    )
 
     source: RemoteSource = Field(description="As ModelTraining.spec.data.source; every row is a test row.")
+    credentials_secret: SecretName | None = Field(
+        None,
+        description="As ModelTraining.spec.data.credentialsSecret; that of the training when left out and the server is the same.",
+    )
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
-        raise_broken(self.rules, (carries_login(self.source),))
+        secret_without_use = self.credentials_secret is not None and not self.source.startswith("https://")
+        raise_broken(self.rules, (carries_login(self.source), secret_without_use))
         return self
 
 
@@ -64,6 +73,14 @@ class ModelEvaluationSpec(Model):
             "gates with maxRegression need baselineRef",
         ),
         Rule(
+            "!has(self.baselineRef) || (has(self.gates) && self.gates.exists(g, has(g.maxRegression)))",
+            "baselineRef needs a gate with maxRegression",
+        ),
+        Rule(
+            "!has(self.modelRef.artifact) || (has(self.data) && has(self.method.holdout))",
+            "modelRef.artifact needs data and method.holdout: what it was trained on is known of a training only",
+        ),
+        Rule(
             "!has(self.data) || !has(self.method.kFold)",
             "data needs method.holdout: folds are cut from the training's own data",
         ),
@@ -83,7 +100,7 @@ class ModelEvaluationSpec(Model):
     )
     baseline_ref: BaselineReference | None = Field(None, description="The evaluation that gates with maxRegression compare with.")
     data: EvaluationData | None = Field(None, description="Other data to score on, with method.holdout.")
-    compute: Compute = Field(default_factory=Compute, description="Where the pods run.")
+    compute: Compute | None = Field(None, description="Where the pods run; as the training's when left out.")
     suspend: bool = Field(False, description="true: hold; false: go on.")
     retry_limit: int = Field(3, ge=0, le=100, description="Restarts of a pod after failures that are not yours to fix.")
     ttl_seconds_after_finished: int | None = Field(
@@ -98,6 +115,8 @@ class ModelEvaluationSpec(Model):
         broken = (
             not folds and any(gate.statistic in spread for gate in self.gates),
             self.baseline_ref is None and any(gate.max_regression is not None for gate in self.gates),
+            self.baseline_ref is not None and all(gate.max_regression is None for gate in self.gates),
+            self.model_ref.artifact is not None and (self.data is None or folds),
             self.data is not None and folds,
             len({METRICS[metric].task for metric in named}) > 1,
         )

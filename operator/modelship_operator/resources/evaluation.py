@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from modelship_operator.resources.common import Json
+from modelship_operator.api.common import Compute
+from modelship_operator.api.evaluation import ModelEvaluationSpec
+from modelship_operator.resources.common import Json, Owner
 from modelship_operator.resources.job import indexed_job
 from modelship_operator.resources.pod import Work
 from modelship_operator.resources.settings import PodSettings
-from modelship_trainer.judgement import KFold, MetricResult
-from modelship_trainer.protocol import ArtifactRef, EvaluateTask
+from modelship_trainer.judgement import MetricResult
+from modelship_trainer.protocol import ArtifactRef, EvaluateTask, RunRef
 from modelship_trainer.schema import Model, canonical_json
 
 PINNED_ANNOTATION = "modelship.dev/pinned"
 """On the Jobs: what they were started with, where the operator can see it (it keeps no pod template of a Job)."""
 
 
-class Pinned(Model):
-    """What an evaluation measures and compares with, decided when its first Job is made."""
+class Subject(Model):
+    """What an evaluation measures, with what and where: decided when its first Job is made, whatever becomes of the training since."""
 
     artifact: ArtifactRef
     baseline: list[MetricResult] | None = None
+    store: str
+    """In which the evaluation's own folder is made."""
+    sources: tuple[str, ...]
+    """URIs that the pods read: data, artifact."""
+    credentials_secret: str | None = None
+    compute: Compute
 
 
 def folds_name(evaluation: str) -> str:
@@ -31,26 +39,53 @@ def score_name(evaluation: str) -> str:
     return f"{evaluation}-score"
 
 
-def folds_job(settings: PodSettings, work: Work, folds: KFold, *, retry_limit: int, suspend: bool) -> Json:
+def subject_of_job(job: Json | None) -> Subject | None:
+    """What a Job of an evaluation was started with."""
+    noted = (job or {}).get("metadata", {}).get("annotations", {}).get(PINNED_ANNOTATION)
+    return Subject.model_validate_json(noted) if noted else None
+
+
+def work_of(owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Work:
+    """What the pods of this evaluation are told."""
+    task = EvaluateTask(
+        run=RunRef(kind="ModelEvaluation", namespace=owner.namespace, name=owner.name, uid=owner.uid),
+        artifact=subject.artifact,
+        source=spec.data.source if spec.data else None,
+        method=spec.method,
+        metrics=spec.metrics or [],
+        gates=spec.gates,
+        baseline=subject.baseline,
+        store=f"{subject.store.rstrip('/')}/evaluations/{owner.uid}",
+    )
+    return Work(owner, task, subject.compute, subject.sources, subject.credentials_secret)
+
+
+def folds_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Json:
     """A completion per fold; retries are counted over all of them.
 
     Not with backoffLimitPerIndex: its failed pods keep their finalizer until a replacement exists, which a namespace that is being
     deleted never gets (Kubernetes 1.33 and newer delete pods first, and wait): its deletion would hang for ever.
     """
-    name = folds_name(work.owner.name)
+    folds = spec.method.k_fold
+    assert folds is not None  # noqa: S101 - asked for only then
     job = indexed_job(
-        settings, work, name=name, retry_limit=retry_limit, completions=folds.folds, parallelism=folds.parallelism, suspend=suspend
+        settings,
+        work_of(owner, spec, subject),
+        name=folds_name(owner.name),
+        retry_limit=spec.retry_limit,
+        completions=folds.folds,
+        parallelism=folds.parallelism,
+        suspend=spec.suspend,
     )
-    return _pinned(job, work)
+    return _pinned(job, subject)
 
 
-def score_job(settings: PodSettings, work: Work, *, retry_limit: int, suspend: bool) -> Json:
+def score_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Json:
     """One pod, whose termination message is the whole result. Not Indexed: a completion index would tell it to train a fold."""
-    job = indexed_job(settings, work, name=score_name(work.owner.name), retry_limit=retry_limit, suspend=suspend)
-    return _pinned({**job, "spec": {**job["spec"], "completionMode": "NonIndexed"}}, work)
+    work, name = work_of(owner, spec, subject), score_name(owner.name)
+    job = indexed_job(settings, work, name=name, retry_limit=spec.retry_limit, suspend=spec.suspend)
+    return _pinned({**job, "spec": {**job["spec"], "completionMode": "NonIndexed"}}, subject)
 
 
-def _pinned(job: Json, work: Work) -> Json:
-    assert isinstance(work.task, EvaluateTask)  # noqa: S101 - Work of an evaluation
-    noted = canonical_json(Pinned(artifact=work.task.artifact, baseline=work.task.baseline).to_json()).decode()
-    return {**job, "metadata": {**job["metadata"], "annotations": {PINNED_ANNOTATION: noted}}}
+def _pinned(job: Json, subject: Subject) -> Json:
+    return {**job, "metadata": {**job["metadata"], "annotations": {PINNED_ANNOTATION: canonical_json(subject.to_json()).decode()}}}

@@ -11,7 +11,7 @@ from modelship_operator.controllers.common.jobs import endings_of, pods_of
 from modelship_operator.controllers.common.pods import Ending
 from modelship_operator.controllers.framework import Failure, Json, ObjectKey, StoreView
 from modelship_operator.resources.common import UID_LABEL, Owner
-from modelship_operator.resources.evaluation import folds_name, score_name
+from modelship_operator.resources.evaluation import Subject, folds_name, score_name, subject_of_job
 from modelship_operator.resources.settings import PodSettings
 from modelship_trainer.protocol import Progress
 
@@ -82,6 +82,16 @@ class Observed:
     def score(self) -> Run:
         """The Job that scores the artifact."""
         return self._run(score_name(self.owner.name), self.named_score)
+
+    @property
+    def started_with(self) -> Subject | None:
+        """What it measures since its first Job was made; None before."""
+        return subject_of_job(self.folds.job) or subject_of_job(self.score.job)
+
+    @property
+    def jobs(self) -> tuple[ObjectKey, ...]:
+        """Those of our Jobs that are there."""
+        return tuple(run.key for run in (self.folds, self.score) if run.job is not None)
 
     def _run(self, name: str, named: Json | None) -> Run:
         ours = named is not None and named["metadata"].get("labels", {}).get(UID_LABEL) == self.owner.uid

@@ -12,9 +12,9 @@ from modelship_operator.controllers.common.jobs import GRACE, condition_of, coun
 from modelship_operator.controllers.common.outcome import parse_outcome, short_digest
 from modelship_operator.controllers.common.pods import Ending, Finding, time_of
 from modelship_operator.controllers.evaluation.observed import Observed, Run
-from modelship_operator.controllers.evaluation.subject import pinned
 from modelship_operator.controllers.evaluation.verdict import verdict_of
 from modelship_operator.controllers.framework import Json
+from modelship_operator.resources.evaluation import subject_of_job
 from modelship_operator.resources.job import FAIL_CODES
 from modelship_trainer.protocol import EvaluateResult
 
@@ -69,7 +69,7 @@ _NO_RESULT = Finding("ResultLost", f"the scoring pod ended well but wrote no res
 
 def _disbelief(said: EvaluateResult, seen: Observed) -> Finding | None:
     """Why a result cannot be taken: the image may be the user's own, and a verdict opens a gate for the digest that it names."""
-    asked = pinned(seen.score.job)
+    asked = subject_of_job(seen.score.job)
     if asked is None or said.artifact_digest != asked.artifact.digest:
         wanted = short_digest(asked.artifact.digest) if asked else "unknown"
         message = f"the scoring pod measured {short_digest(said.artifact_digest)}, asked for was {wanted}; {_IMAGE}."
@@ -98,4 +98,5 @@ def _failed(seen: Observed, run: Run, worker: str, failed: Json, now: datetime) 
 def describe(end: Ending, worker: str, seen: Observed) -> Finding:
     """Why this pod ended, with the fields of an evaluation that help."""
     named = f"fold {end.index + 1}" if worker == "fold" else worker
-    return failure_of(end, named, f"limit of {seen.spec.compute.memory}; raise compute.memory")
+    memory = seen.started_with.compute.memory if seen.started_with else "memory"
+    return failure_of(end, named, f"limit of {memory}; raise compute.memory")

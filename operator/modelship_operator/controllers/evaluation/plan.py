@@ -12,18 +12,18 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
+from modelship_operator.controllers.common.finished import after_the_end, seconds_left
 from modelship_operator.controllers.common.jobs import GRACE, condition_of, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.evaluation import status
 from modelship_operator.controllers.evaluation.observed import Observed, Run
 from modelship_operator.controllers.evaluation.outcome import Collecting, Failed, Lost, Measured, outcome
-from modelship_operator.controllers.evaluation.subject import baseline_of, pinned, subject_of, work_of
-from modelship_operator.controllers.evaluation.ttl import after_the_end
+from modelship_operator.controllers.evaluation.subject import subject_of
 from modelship_operator.controllers.evaluation.verdict import PASSED
 from modelship_operator.controllers.framework import Event, Json, Plan
-from modelship_operator.resources.evaluation import folds_job, score_job
-from modelship_operator.resources.pod import CONTAINER, Work
+from modelship_operator.resources.evaluation import folds_job, score_job, subject_of_job
+from modelship_operator.resources.pod import CONTAINER
 
 HELD = State("Suspended", Mark.HELD, "Suspended", "suspend is true; set it to false to go on. Folds that are done stay done.")
 
@@ -31,8 +31,7 @@ HELD = State("Suspended", Mark.HELD, "Suspended", "suspend is true; set it to fa
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be. In this order: what is over stays over; what ended is written down; only then is anything started."""
     if seen.finished:
-        again = status.observed_again(seen)
-        return Plan(status=again) if again else after_the_end(seen, now)
+        return after_the_end(seen.evaluation, seen.jobs, now)
     try:
         _ = seen.spec
     except ValidationError as error:
@@ -56,13 +55,13 @@ def _write_down(seen: Observed, end: Measured | Failed, now: datetime) -> Plan:
     if isinstance(end, Failed):
         said = status.failed(seen, end, now)
     else:
-        task = pinned(seen.score.job)
-        said = status.measured(seen, end, task.baseline if task else None, now)
+        subject = subject_of_job(seen.score.job)
+        said = status.measured(seen, end, subject.baseline if subject else None, now)
     ready = said["conditions"][0]
     passed = said.get("verdict") == PASSED
     event = Event("Normal" if passed else "Warning", ready["reason"], ready["message"][:1024], "Evaluate")
     # Nobody tells a reconcile of its own write: the TTL needs a look of its own.
-    return Plan(status=said, events=(event,), requeue_after=seen.spec.ttl_seconds_after_finished)
+    return Plan(status=said, events=(event,), requeue_after=seconds_left(seen.evaluation, seen.jobs, end.at, now))
 
 
 def _go_on(seen: Observed, now: datetime) -> Plan:
@@ -72,28 +71,16 @@ def _go_on(seen: Observed, now: datetime) -> Plan:
     if k_fold is not None and folding and seen.score.job is not None:
         folding = False  # the folds' Job was deleted after it had done its work
     run = seen.folds if folding else seen.score
-    if seen.spec.suspend and (run.job is None or seen.spec.compute.queue is not None):
+    if seen.spec.suspend and run.job is None:
         return _hold(seen, run, now)
-    work = _work(seen)
-    if isinstance(work, State):
-        return Plan(status=status.in_state(seen, work, now)) if run.job is None else _watch(seen, run, (), folding, now)
-    retry, suspend = seen.spec.retry_limit, seen.spec.suspend
-    if k_fold is not None and folding:
-        job = folds_job(seen.settings, work, k_fold, retry_limit=retry, suspend=suspend)
-    else:
-        job = score_job(seen.settings, work, retry_limit=retry, suspend=suspend)
-    return _start(seen, run, job, folding, now) if run.job is None else _watch(seen, run, (job,), folding, now)
-
-
-def _work(seen: Observed) -> Work | State:
-    """What the pods are told; or the state of waiting for what they need."""
-    subject = subject_of(seen.spec, seen.training)
+    # Once started, it measures what it was started with, even if the training is gone or another one has its name.
+    subject = seen.started_with or subject_of(seen.owner.name, seen.spec, seen.training, seen.baseline)
     if isinstance(subject, State):
-        return subject
-    if started := pinned(seen.folds.job) or pinned(seen.score.job):
-        return work_of(seen.owner, seen.spec, subject._replace(artifact=started.artifact), started.baseline)
-    baseline = baseline_of(seen.spec, seen.baseline)
-    return baseline if isinstance(baseline, State) else work_of(seen.owner, seen.spec, subject, baseline)
+        return Plan(status=status.in_state(seen, subject, now))
+    if seen.spec.suspend and subject.compute.queue is not None:
+        return _hold(seen, run, now)
+    job = (folds_job if folding else score_job)(seen.settings, seen.owner, seen.spec, subject)
+    return _start(seen, run, job, folding, now) if run.job is None else _watch(seen, run, job, folding, now)
 
 
 def _hold(seen: Observed, run: Run, now: datetime) -> Plan:
@@ -114,22 +101,22 @@ def _start(seen: Observed, run: Run, job: Json, folding: bool, now: datetime) ->
     return Plan(apply=(job,), status=status.in_state(seen, _starting(run), now, _progress_text(seen, run, folding)))
 
 
-def _watch(seen: Observed, run: Run, planned: tuple[Json, ...], folding: bool, now: datetime) -> Plan:
+def _watch(seen: Observed, run: Run, job: Json, folding: bool, now: datetime) -> Plan:
     """The Job is there; planned again, as `suspend` may have changed (nothing is sent where it has not)."""
     assert run.job is not None  # noqa: S101 - the caller saw it
     if run.job["metadata"].get("deletionTimestamp"):
         message = f'Job "{run.key.name}" is being deleted; the evaluation goes on in a new one.'
         return Plan(status=status.in_state(seen, State("Waiting", Mark.RECONCILING, "JobDeleted", message), now))
     if seen.spec.suspend:
-        return Plan(apply=planned, status=status.in_state(seen, HELD, now))
+        return Plan(apply=(job,), status=status.in_state(seen, HELD, now))
     text = _progress_text(seen, run, folding)
     if why := why_job_waits(run.job, run.pods, now):
         said = status.in_state(seen, State("Waiting", Mark.RECONCILING, *why), now, text)
-        return Plan(apply=planned, status=said, events=_news(seen, why))
+        return Plan(apply=(job,), status=said, events=_news(seen, why))
     runs = any(pod["status"].get("phase") == "Running" for pod in run.pods) or not run.pods
     state = _running("Running", f"{text}.") if runs and run.pods else _starting(run)
     late = GRACE.total_seconds() if run.job.get("status", {}).get("startTime") and not run.pods else None
-    return Plan(apply=planned, status=status.in_state(seen, state, now, text), requeue_after=late)
+    return Plan(apply=(job,), status=status.in_state(seen, state, now, text), requeue_after=late)
 
 
 def _progress_text(seen: Observed, run: Run, folding: bool) -> str:

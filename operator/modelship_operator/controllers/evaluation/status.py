@@ -49,14 +49,6 @@ def invalid(seen: Observed, state: State, now: datetime) -> Json:
     return {**seen.status, "observedGeneration": seen.generation, "phase": state.phase, "conditions": said}
 
 
-def observed_again(seen: Observed) -> Json | None:
-    """A finished evaluation's status after an edit of what may be edited: the same, about the new generation; None where it is."""
-    if seen.status.get("observedGeneration") == seen.generation:
-        return None
-    stored = [{**condition, "observedGeneration": seen.generation} for condition in seen.status["conditions"]]
-    return {**seen.status, "observedGeneration": seen.generation, "conditions": stored}
-
-
 def _over(seen: Observed, state: State, at: datetime, now: datetime) -> Json:
     started = {"startTime": seen.status["startTime"]} if "startTime" in seen.status else _start_time(seen, state)
     return {**started, **_head(seen, state, now), "completionTime": timestamp(at)}

@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
+from modelship_operator.api.common import Compute
 from modelship_operator.api.evaluation import ModelEvaluationSpec
 from modelship_operator.api.training import ModelTrainingSpec
 from modelship_operator.controllers.common.conditions import Mark, State, find
-from modelship_operator.resources.common import Owner
-from modelship_operator.resources.evaluation import PINNED_ANNOTATION, Pinned
-from modelship_operator.resources.pod import Work
-from modelship_trainer.judgement import MetricResult
-from modelship_trainer.protocol import ArtifactRef, EvaluateTask, RunRef
+from modelship_operator.resources.evaluation import Subject
+from modelship_trainer.judgement import MetricResult, metrics_of
+from modelship_trainer.protocol import ArtifactRef
+from modelship_trainer.recipe import Task
 
 Json = dict[str, Any]
 
 
-class Subject(NamedTuple):
-    """What is measured, and what its pods need besides."""
-
-    artifact: ArtifactRef
-    store: str
-    """Store of the artifact, in which the evaluation's own folder is made."""
-    sources: tuple[str, ...]
-    credentials_secret: str | None
-    image: str | None
-
-
-def subject_of(spec: ModelEvaluationSpec, training: Json | None) -> Subject | State:
-    """The subject, or the state of an evaluation that has to wait for it."""
-    other_data = (spec.data.source,) if spec.data else ()
-    if spec.model_ref.artifact:
-        artifact = ArtifactRef(uri=spec.model_ref.artifact.uri, digest=spec.model_ref.artifact.digest)
-        return Subject(artifact, _store_of(artifact.uri), (*other_data, artifact.uri), None, spec.compute.image)
-    name = spec.model_ref.training or ""
-    found = artifact_of(name, training)
-    if isinstance(found, State):
+def subject_of(
+    name: str, spec: ModelEvaluationSpec, training: Json | None, baseline: Json | None
+) -> Subject | State:
+    """What the evaluation `name` is to measure, or the state of waiting for it."""
+    found = _of_training(spec, training) if spec.model_ref.training else _of_artifact(spec)
+    if isinstance(found, State) or spec.baseline_ref is None:
         return found
+    compared = _baseline(name, spec.baseline_ref.evaluation, baseline)
+    return compared if isinstance(compared, State) else found.model_copy(update={"baseline": compared})
+
+
+def _of_artifact(spec: ModelEvaluationSpec) -> Subject:
+    artifact, data = spec.model_ref.artifact, spec.data
+    assert artifact is not None and data is not None  # noqa: S101, PT018 - rules of the spec
+    return Subject(
+        artifact=ArtifactRef(uri=artifact.uri, digest=artifact.digest),
+        store=_store_of(artifact.uri),
+        sources=(data.source, artifact.uri),
+        credentials_secret=data.credentials_secret,
+        compute=spec.compute or Compute(),
+    )
+
+
+def _of_training(spec: ModelEvaluationSpec, training: Json | None) -> Subject | State:
+    name = spec.model_ref.training or ""
+    artifact = artifact_of(name, training)
+    if isinstance(artifact, State):
+        return artifact
     trained = ModelTrainingSpec.model_validate((training or {})["spec"])
-    sources = (*(other_data or (trained.data.source,)), found.uri)
-    image = spec.compute.image or trained.compute.image
-    secret = trained.data.credentials_secret
-    if spec.data and not _same_server(spec.data.source, trained.data.source):
-        secret = None
-    return Subject(found, trained.output.store, sources, secret, image)
+    if strange := _of_another_task(spec, trained.training.task):
+        message = f'{strange} is not a metric of {trained.training.task}, and ModelTraining "{name}" is one; measure '
+        return State("Failed", Mark.STALLED, "SpecInvalid", f"{message}{', '.join(metrics_of(trained.training.task))}.")
+    compute = spec.compute or trained.compute
+    return Subject(
+        artifact=artifact,
+        store=trained.output.store,
+        sources=(spec.data.source if spec.data else trained.data.source, artifact.uri),
+        credentials_secret=_credentials(spec, trained),
+        compute=compute.model_copy(update={"image": compute.image or trained.compute.image}),
+    )
+
+
+def _of_another_task(spec: ModelEvaluationSpec, task: Task) -> str | None:
+    named = [*(spec.metrics or []), *(gate.metric for gate in spec.gates)]
+    return next((metric.value for metric in named if metric not in metrics_of(task)), None)
+
+
+def _credentials(spec: ModelEvaluationSpec, trained: ModelTrainingSpec) -> str | None:
+    if spec.data is None:
+        return trained.data.credentials_secret
+    if spec.data.credentials_secret or not _same_server(spec.data.source, trained.data.source):
+        return spec.data.credentials_secret
+    return trained.data.credentials_secret
 
 
 def _same_server(one: str, other: str) -> bool:
@@ -69,11 +94,11 @@ def artifact_of(name: str, training: Json | None) -> ArtifactRef | State:
     )
 
 
-def baseline_of(spec: ModelEvaluationSpec, evaluation: Json | None) -> list[MetricResult] | State | None:
-    """What gates compare with; None without a baseline; or the state of waiting for it."""
-    if spec.baseline_ref is None:
-        return None
-    name = spec.baseline_ref.evaluation
+def _baseline(own_name: str, name: str, evaluation: Json | None) -> list[MetricResult] | State:
+    """What gates compare with; or the state of waiting for it."""
+    if name == own_name:
+        message = "spec.baselineRef.evaluation is this evaluation itself; name the one to compare with."
+        return State("Failed", Mark.STALLED, "SpecInvalid", message)
     if evaluation is None:
         return State("Waiting", Mark.RECONCILING, "WaitingForReference", f'ModelEvaluation "{name}" does not exist yet.')
     status = evaluation.get("status", {})
@@ -83,28 +108,6 @@ def baseline_of(spec: ModelEvaluationSpec, evaluation: Json | None) -> list[Metr
     if stalled and stalled["status"] == "True":
         return State("Waiting", Mark.STALLED, "BaselineFailed", f"{name} could not be measured: {stalled['message']}")
     return State("Waiting", Mark.RECONCILING, "WaitingForBaseline", f"{name} has no results to compare with yet.")
-
-
-def pinned(job: Json | None) -> Pinned | None:
-    """What a Job of this evaluation was started with: it stays that, whatever becomes of training and baseline since."""
-    noted = (job or {}).get("metadata", {}).get("annotations", {}).get(PINNED_ANNOTATION)
-    return Pinned.model_validate_json(noted) if noted else None
-
-
-def work_of(owner: Owner, spec: ModelEvaluationSpec, subject: Subject, baseline: list[MetricResult] | None) -> Work:
-    """What the pods of this evaluation are told."""
-    task = EvaluateTask(
-        run=RunRef(kind="ModelEvaluation", namespace=owner.namespace, name=owner.name, uid=owner.uid),
-        artifact=subject.artifact,
-        source=spec.data.source if spec.data else None,
-        method=spec.method,
-        metrics=spec.metrics or [],
-        gates=spec.gates,
-        baseline=baseline,
-        store=f"{subject.store.rstrip('/')}/evaluations/{owner.uid}",
-    )
-    compute = spec.compute.model_copy(update={"image": subject.image})
-    return Work(owner, task, compute, subject.sources, subject.credentials_secret)
 
 
 def _store_of(uri: str) -> str:

@@ -62,6 +62,11 @@ class Observed:
         return None if self.name_taken else self.named
 
     @property
+    def jobs(self) -> tuple[ObjectKey, ...]:
+        """Our Job, where it is there."""
+        return (self.job_key,) if self.job else ()
+
+    @property
     def name_taken(self) -> bool:
         """Whether the Job of our child's name belongs to somebody else: mostly to a deleted training of the same name."""
         return self.named is not None and self.named["metadata"].get("labels", {}).get(UID_LABEL) != self.owner.uid

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
+from modelship_operator.controllers.common.finished import after_the_end, seconds_left
 from modelship_operator.controllers.common.jobs import GRACE, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
@@ -16,7 +17,6 @@ from modelship_operator.controllers.training import status
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.controllers.training.retry import Collecting, Failed, Succeeded, attempts, last_failure, outcome
 from modelship_operator.controllers.training.suspend import HELD, must_toggle
-from modelship_operator.controllers.training.ttl import after_the_end, seconds_left
 from modelship_operator.resources.job import indexed_job
 from modelship_operator.resources.pod import CONTAINER, TASK_LIMIT, Work, task_bytes
 from modelship_trainer.protocol import RunRef, TrainTask
@@ -25,7 +25,7 @@ from modelship_trainer.protocol import RunRef, TrainTask
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be. In this order: what is over stays over; what ended is written down; only then is anything started."""
     if seen.finished:
-        return after_the_end(seen, now)
+        return after_the_end(seen.training, seen.jobs, now)
     try:
         spec = seen.spec
     except ValidationError as error:
@@ -34,10 +34,10 @@ def plan(seen: Observed, now: datetime) -> Plan:
     if isinstance(end, Succeeded):
         note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
         event = Event("Normal", Reason.SUCCEEDED, note, "Train")
-        return Plan(status=status.succeeded(seen, end, now), events=(event,), requeue_after=seconds_left(seen, end.at, now))
+        return Plan(status=status.succeeded(seen, end, now), events=(event,), requeue_after=seconds_left(seen.training, seen.jobs, end.at, now))
     if isinstance(end, Failed):
         event = Event("Warning", end.why.reason, end.why.message[:1024], "Train")
-        return Plan(status=status.failed(seen, end, now), events=(event,), requeue_after=seconds_left(seen, end.at, now))
+        return Plan(status=status.failed(seen, end, now), events=(event,), requeue_after=seconds_left(seen.training, seen.jobs, end.at, now))
     if seen.refusal:
         return _refused(seen, now)
     if isinstance(end, Collecting):

@@ -59,14 +59,6 @@ def invalid(seen: Observed, state: State, now: datetime) -> Json:
     return {**seen.status, **_head(seen, state, now)}
 
 
-def observed_again(seen: Observed) -> Json | None:
-    """A finished run's status after an edit of what may be edited: the same, about the new generation; None where it is."""
-    if seen.status.get("observedGeneration") == seen.generation:
-        return None
-    stored = [{**condition, "observedGeneration": seen.generation} for condition in seen.status["conditions"]]
-    return {**seen.status, "observedGeneration": seen.generation, "conditions": stored}
-
-
 def _head(seen: Observed, state: State, now: datetime) -> Json:
     return {
         "observedGeneration": seen.generation,

@@ -80,9 +80,17 @@ def ready(*pods: Json, **parts: Any) -> Observed:
     return seen(*pods, **{"training": trained(), **parts})
 
 
-def job(kind: str, *conditions: Json, uid: str | None = None, gone: bool = False, suspend: bool = False, **status: Any) -> Json:
+def job(
+    kind: str,
+    *conditions: Json,
+    uid: str | None = None,
+    gone: bool = False,
+    suspend: bool = False,
+    compute: Json | None = None,
+    **status: Any,
+) -> Json:
     """The Job that the plan makes, as the store keeps it. `kind`: folds or score."""
-    spec = {} if kind == "folds" else {"method": {"holdout": {}}}
+    spec = {"compute": compute, **({} if kind == "folds" else {"method": {"holdout": {}}})}
     (planned,) = plan(ready(**spec), NOW).apply
     metadata = {**planned["metadata"], "name": f"churn-cv-{kind}", "uid": uid or {"folds": FOLDS_UID, "score": SCORE_UID}[kind]}
     metadata["creationTimestamp"] = at(-600)

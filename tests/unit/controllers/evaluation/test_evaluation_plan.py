@@ -90,11 +90,11 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="holdout has no folds",
         ),
         pytest.param(
-            seen(modelRef={"artifact": {"uri": URI, "digest": DIGEST}}),
+            seen(modelRef={"artifact": {"uri": URI, "digest": DIGEST}}, data={"source": "pvc://other/rows.csv"}, method=HOLDOUT),
             "Reconciling",
             "Starting",
-            'the pods of Job "churn-cv-folds" are starting.',
-            "apply churn-cv-folds",
+            'the pods of Job "churn-cv-score" are starting.',
+            "apply churn-cv-score",
             id="an artifact by digest",
         ),
         pytest.param(
@@ -181,7 +181,9 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="the user has to fix something",
         ),
         pytest.param(
-            ready(ended("folds", 137, reason="OOMKilled", index=1), folds=job("folds", BACKOFF), compute={"memory": "4Gi"}),
+            ready(
+                ended("folds", 137, reason="OOMKilled", index=1), folds=job("folds", BACKOFF, compute={"memory": "4Gi"})
+            ),
             "Stalled",
             "OutOfMemory",
             "fold 2 was killed at its limit of 4Gi; raise compute.memory.",
@@ -286,7 +288,7 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="suspended on the way",
         ),
         pytest.param(
-            ready(pod("folds"), folds=job("folds"), suspend=True, compute={"queue": "gpus"}),
+            ready(pod("folds"), folds=job("folds", compute={"queue": "gpus"}), suspend=True),
             "",
             "Suspended",
             "suspend is true; set it to false to go on. Folds that are done stay done.",
@@ -372,8 +374,49 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             "Reconciling",
             "Running",
             "fold 2 of 5.",
-            "",
+            "apply churn-cv-folds",
             id="the training was deleted on the way",
+        ),
+        pytest.param(
+            seen(folds=DONE_FOLDS),
+            "Reconciling",
+            "Starting",
+            'the pods of Job "churn-cv-score" are starting.',
+            "apply churn-cv-score",
+            id="the training was deleted before the score",
+        ),
+        pytest.param(
+            seen(training=training(), folds=DONE_FOLDS),
+            "Reconciling",
+            "Starting",
+            'the pods of Job "churn-cv-score" are starting.',
+            "apply churn-cv-score",
+            id="another training of its name is not trained yet",
+        ),
+        pytest.param(
+            seen(pod("folds"), folds=job("folds"), suspend=True),
+            "",
+            "Suspended",
+            "suspend is true; set it to false to go on. Folds that are done stay done.",
+            "apply churn-cv-folds",
+            id="suspended after the training was deleted",
+        ),
+        pytest.param(
+            ready(metrics=["rmse"], gates=None, method=HOLDOUT),
+            "Stalled",
+            "SpecInvalid",
+            'rmse is not a metric of classification, and ModelTraining "churn" is one; measure '
+            "accuracy, precision, recall, f1, roc_auc, log_loss.",
+            "",
+            id="a metric of another task",
+        ),
+        pytest.param(
+            ready(baselineRef={"evaluation": "churn-cv"}, gates=BASELINE["gates"], method=HOLDOUT),
+            "Stalled",
+            "SpecInvalid",
+            "spec.baselineRef.evaluation is this evaluation itself; name the one to compare with.",
+            "",
+            id="its own baseline",
         ),
     ],
 )
@@ -424,8 +467,11 @@ def test_a_finished_evaluation_never_runs_again(parts: Json) -> None:
 
 def test_what_was_started_is_what_is_scored() -> None:
     """The training was deleted and made again while the folds ran: the score is still of the first artifact."""
-    (planned,) = plan(ready(folds=DONE_FOLDS, training=trained(OTHER)), NOW).apply
+    elsewhere = trained(OTHER, output={"store": "pvc://elsewhere"}, compute={"image": "other:1"})
+    (planned,) = plan(ready(folds=DONE_FOLDS, training=elsewhere), NOW).apply
     assert task_of(planned)["artifact"]["digest"] == DIGEST
+    assert task_of(planned)["store"] == f"pvc://models/evaluations/{UID}", "where the folds lie"
+    assert planned["spec"]["template"]["spec"]["containers"][0]["image"] == "trainer:1"
     assert task_of(plan(ready(training=trained(OTHER)), NOW).apply[0])["artifact"]["digest"] == OTHER
 
 
@@ -437,9 +483,11 @@ def test_the_baseline_of_the_start_is_judged_with() -> None:
 
 
 def test_the_pods_get_what_the_training_had() -> None:
-    (planned,) = plan(ready(training=trained(compute={"image": "mine:2"})), NOW).apply
+    gpu = {"image": "mine:2", "memory": "16Gi", "accelerator": {"count": 1}}
+    (planned,) = plan(ready(training=trained(compute=gpu)), NOW).apply
     template = planned["spec"]["template"]["spec"]
     assert template["containers"][0]["image"] == "mine:2"
+    assert template["containers"][0]["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": "1"}
     claims = {volume["persistentVolumeClaim"]["claimName"] for volume in template["volumes"] if "persistentVolumeClaim" in volume}
     assert claims == {"models", "datasets"}
     assert task_of(planned)["store"] == f"pvc://models/evaluations/{UID}"
@@ -462,6 +510,13 @@ def test_credentials_go_to_the_server_that_they_are_for(trained_on: str, other: 
     assert ("envFrom" in planned["spec"]["template"]["spec"]["containers"][0]) == shown
 
 
+def test_other_data_has_credentials_of_its_own() -> None:
+    data = {"source": "https://elsewhere.example/b.csv", "credentialsSecret": "theirs"}
+    login = trained(data={"source": "https://data.example/a.csv", "credentialsSecret": "login"})
+    (planned,) = plan(ready(training=login, method=HOLDOUT, data=data), NOW).apply
+    assert planned["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"] == "theirs"
+
+
 def test_progress_stays_until_there_is_news() -> None:
     pushed = Progress(phase="Training", epoch=3, epochs=30)
     told = plan(ready(pod("folds"), folds=job("folds"), progress=pushed), NOW).status or {}
@@ -479,11 +534,19 @@ def test_the_jobs_go_when_their_time_has_come(ttl: int | None, deletes: tuple[Ob
     assert (planned.delete, planned.requeue_after, planned.apply) == (deletes, requeue, ())
 
 
-@pytest.mark.parametrize("ttl", [None, 0, 100])
-def test_the_ttl_is_looked_after_from_the_end_on(ttl: int | None) -> None:
-    """The status that holds the end is the plan's own write, of which nobody tells it."""
+@pytest.mark.parametrize(("ttl", "requeue"), [(None, None), (0, 0), (100, 40)])
+def test_the_ttl_is_looked_after_from_the_end_on(ttl: int | None, requeue: float | None) -> None:
+    """The status that holds the end is the plan's own write, of which nobody tells it. It ended a minute ago."""
     planned = plan(ready(scored(0.9, 0.9), folds=DONE_FOLDS, score=job("score"), ttlSecondsAfterFinished=ttl), NOW)
-    assert planned.requeue_after == ttl
+    assert planned.requeue_after == requeue
+
+
+def test_a_ttl_that_is_set_later_is_kept() -> None:
+    jobs = {"folds": DONE_FOLDS, "score": job("score", COMPLETE)}
+    later = plan(seen(status=finish(), generation=2, ttlSecondsAfterFinished=100, **jobs), NOW)
+    assert (later.delete, later.requeue_after) == ((), 40)
+    now = plan(seen(status=finish(), generation=2, ttlSecondsAfterFinished=5, **jobs), NOW)
+    assert now.delete == (FOLDS, SCORE)
 
 
 def test_an_edit_of_a_finished_evaluation_is_observed() -> None:
