@@ -197,6 +197,9 @@ def set_status(api: httpx.Client, namespace: str, resource: Json, status: Json) 
     )
 
 
+REASONS = {kind: status["conditions"][0]["reason"] for kind, status in STATUSES.items()}
+
+
 @pytest.fixture
 def shown(api: httpx.Client, plane: ControlPlane, namespace: str) -> str:
     for resource in (TRAINING, EVALUATION, DEPLOYMENT):
@@ -210,14 +213,18 @@ def test_columns(shown: str) -> None:
     """As in the README: what a user wants to see first."""
     rows = [line.split() for line in shown.splitlines() if line]
     age = rows[1][-1]
+    url = "http://churn.default.svc:8000"
     assert rows[0:2] == [
-        ["NAME", "READY", "SERVING", "GATE", "URL", "AGE"],
-        ["modeldeployment.modelship.dev/churn", "2/2", "sha256:0123…", "Passed", "http://churn.default.svc:8000", age],
+        ["NAME", "READY", "SERVING", "GATE", "URL", "REASON", "AGE"],
+        ["modeldeployment.modelship.dev/churn", "2/2", "sha256:0123…", "Passed", url, REASONS["ModelDeployment"], age],
     ]
-    assert rows[2] == ["NAME", "VERDICT", "METHOD", "SCORE", "DIGEST", "AGE"]
-    assert rows[3][:-1] == ["modelevaluation.modelship.dev/churn-cv", "Passed", "5-fold", "roc_auc", "0.861±0.012", "sha256:0123…"]
-    assert rows[4] == ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "DIGEST", "AGE"]
-    assert rows[5][:-1] == ["modeltraining.modelship.dev/churn", "Succeeded", "30/30", "0.2114", "sha256:0123…"]
+    assert rows[2] == ["NAME", "VERDICT", "METHOD", "SCORE", "DIGEST", "REASON", "AGE"]
+    score = ["roc_auc", "0.861±0.012"]
+    evaluated = ["modelevaluation.modelship.dev/churn-cv", "Passed", "5-fold", *score, "sha256:0123…", REASONS["ModelEvaluation"]]
+    assert rows[3][:-1] == evaluated
+    assert rows[4] == ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "DIGEST", "REASON", "AGE"]
+    trained = ["modeltraining.modelship.dev/churn", "Succeeded", "30/30", "0.2114", "sha256:0123…", REASONS["ModelTraining"]]
+    assert rows[5][:-1] == trained
 
 
 @pytest.mark.usefixtures("shown")

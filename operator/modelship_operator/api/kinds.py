@@ -24,6 +24,7 @@ class Column(NamedTuple):
 
 
 _WHY = Column("Message", '.status.conditions[?(@.type=="Ready")].message', "What happened, and what to do.", wide=True)
+_REASON = Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is as it is, in a word.")
 _AGE = Column("Age", ".metadata.creationTimestamp", "Time since creation.", type="date")
 
 
@@ -64,6 +65,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Loss", ".status.progress.loss", "Training loss of the last epoch."),
             Column("ETA", ".status.eta", "Estimated time to the end."),
             Column("Digest", ".status.digestText", "First digits of the artifact's digest."),
+            _REASON,
             _WHY,
             _AGE,
         ),
@@ -82,6 +84,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Score", ".status.score", "The first gate's metric, or else the first measured."),
             Column("Digest", ".status.digestText", "First digits of the digest of the artifact that was scored."),
             Column("Progress", ".status.progressText", "Folds done of folds planned.", wide=True),
+            _REASON,
             _WHY,
             _AGE,
         ),
@@ -99,6 +102,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Serving", ".status.digestText", "First digits of the digest of the artifact that is served."),
             Column("Gate", ".status.gate", "Whether the evaluations passed for the artifact that is asked for."),
             Column("URL", ".status.endpoint.url", "Where to ask, from inside the cluster."),
+            _REASON,
             _WHY,
             _AGE,
         ),

@@ -33,9 +33,7 @@ class Reason(StrEnum):
     COLLECTING_RESULT = "CollectingResult"
     RETRYING = "Retrying"
     DISRUPTED = "Disrupted"
-    INTERRUPTED = "Interrupted"
     JOB_DELETED = "JobDeleted"
-    JOB_REPLACED = "JobReplaced"
     POD_ENDING = "PodEnding"
     ROLLING_OUT = "RollingOut"
     CONTAINER_CRASHED = "ContainerCrashed"
@@ -99,11 +97,9 @@ REASONS: Mapping[Reason | FailureReason, Facts] = {
         "A pod was preempted, evicted or lost with its node, and starts again from its last checkpoint, free of charge.",
         "Nothing; if it repeats, use a priority class or other nodes.",
     ),
-    Reason.INTERRUPTED: Facts(Scope.GOING, "A pod was stopped after a checkpoint, and goes on from it.", "Nothing."),
     Reason.JOB_DELETED: Facts(
         Scope.GOING, "The Job is being deleted before it ended; it is made again.", "Do not delete Jobs of ours."
     ),
-    Reason.JOB_REPLACED: Facts(Scope.GOING, "The Job is replaced by one that fits the spec.", "Wait."),
     Reason.POD_ENDING: Facts(Scope.GOING, "A pod of an earlier Job still stops; two never write one checkpoint.", "Wait."),
     Reason.ROLLING_OUT: Facts(Scope.GOING, "Pods are being replaced; what was served is served until they answer.", "Wait."),
     Reason.CONTAINER_CRASHED: Facts(
@@ -133,11 +129,13 @@ REASONS: Mapping[Reason | FailureReason, Facts] = {
         Scope.WAITING, "An image cannot be pulled.", "Correct spec.compute.image, or give the operator pull secrets (chart value)."
     ),
     Reason.CONTAINER_NOT_STARTED: Facts(
-        Scope.WAITING, "kubelet cannot start a container.", "Read the message: it has kubelet's words."
+        Scope.WAITING,
+        "kubelet cannot start a container, or has not for two minutes.",
+        "Read the message: it has kubelet's words, or the command that shows them.",
     ),
     Reason.POD_NOT_CREATED: Facts(
         Scope.WAITING,
-        "The Job cannot make its pod: a quota or an admission policy forbids it.",
+        "No pod can be made: a quota, an admission policy or a missing priority class forbids it.",
         "Raise the quota, or change the policy.",
     ),
     Reason.NAME_TAKEN: Facts(

@@ -17,7 +17,7 @@ PINNED_ANNOTATION = "modelship.dev/pinned"
 
 
 class Subject(Model):
-    """What an evaluation measures, with what and where: decided when its first Job is made, whatever becomes of the training since."""
+    """What an evaluation measures, with what and where: decided when its first Job is made, whatever becomes of the training."""
 
     artifact: ArtifactRef
     baseline: list[MetricResult] | None = None

@@ -18,6 +18,7 @@ from modelship_operator.controllers.common.pods import (
     clock,
     describe_ending,
     ending,
+    late_at,
     time_of,
     why_waiting,
 )
@@ -66,8 +67,15 @@ def failure_of(ended: Ending, worker: str, oom_cure: str) -> Finding:
     if ended.out_of_memory:
         return Finding(FailureReason.OUT_OF_MEMORY, f"{worker} was killed at its {oom_cure}.")
     if ended.exit_code == ExitCode.INTERRUPTED and ended.disruption is None:
-        return Finding(Reason.INTERRUPTED, f"{worker} was stopped after a checkpoint.")
+        return Finding(Reason.DISRUPTED, f"{worker} was stopped after a checkpoint.")
     return Finding(Reason.DISRUPTED if ended.disruption else Reason.WORKER_FAILED, f"{worker} {describe_ending(ended)}.")
+
+
+def next_look(job: Json, pods: Sequence[Json], now: datetime) -> float | None:
+    """Seconds until something that nothing else tells of: a pod that should be there, or should have started."""
+    if not pods:
+        return GRACE.total_seconds() if job.get("status", {}).get("startTime") else None
+    return min(((at - now).total_seconds() for pod in pods if (at := late_at(pod)) and at > now), default=None)
 
 
 def why_job_waits(job: Json, pods: Sequence[Json], now: datetime) -> Finding | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from modelship_operator.api.reasons import Reason
@@ -26,6 +26,10 @@ _DISRUPTIONS = {
     "DeletionByPodGC": "was lost with its node",
     "TerminationByKubelet": "was stopped by its node",
 }
+
+
+LATE = timedelta(minutes=2)
+"""A pod that has a node, and of which nothing runs for this long, is said to wait: most images and volumes are there by then."""
 
 
 class Finding(NamedTuple):
@@ -78,7 +82,35 @@ def why_waiting(pod: Json, now: datetime) -> Finding | None:
     """Why a pending pod does not run; None where it is on its way, runs, or has ended."""
     if pod["status"].get("phase", "Pending") != "Pending":
         return None
-    return _unscheduled(pod, now) or _not_started(pod)
+    return _unscheduled(pod, now) or _not_started(pod) or _late(pod, now)
+
+
+def late_at(pod: Json) -> datetime | None:
+    """When a pod that has a node, but of which nothing has run yet, counts as late: nothing else tells of that moment."""
+    condition = _condition(pod, "PodScheduled")
+    scheduled = condition is not None and condition["status"] == "True"
+    if pod["status"].get("phase", "Pending") != "Pending" or not scheduled or _has_begun(pod):
+        return None
+    assert condition is not None  # noqa: S101 - for the type checker
+    return time_of(condition["lastTransitionTime"]) + LATE
+
+
+def _late(pod: Json, now: datetime) -> Finding | None:
+    late = late_at(pod)
+    if late is None or now < late:
+        return None
+    name = pod["metadata"]["name"]
+    return Finding(
+        Reason.CONTAINER_NOT_STARTED,
+        f"pod {name} has had a node since {clock(late - LATE, now)} and has not started: its image is still being pulled, or a "
+        f"volume cannot be attached; kubectl describe pod {name} says which.",
+    )
+
+
+def _has_begun(pod: Json) -> bool:
+    status = pod["status"]
+    states = [entry.get("state", {}) for entry in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]]
+    return any("running" in state or "terminated" in state for state in states)
 
 
 def _unscheduled(pod: Json, now: datetime) -> Finding | None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State
+from modelship_operator.controllers.common.jobs import next_look
 from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.deployment import status
@@ -40,7 +41,7 @@ def plan(seen: Observed, now: datetime) -> Plan:
     if ruling and not ruling.passed:
         state = State("Gated", Mark.STALLED if ruling.summary == FAILED else Mark.RECONCILING, ruling.reason, ruling.message)
         return _hold(seen, status.Facts(state, rollout, ruling.summary, artifact.digest), now)
-    state, apply, requeue = _serve(seen, artifact, rollout)
+    state, apply, requeue = _serve(seen, artifact, rollout, now)
     return _say(seen, status.Facts(state, rollout, ruling.summary if ruling else NO_GATE, artifact.digest), now, apply, requeue)
 
 
@@ -55,20 +56,25 @@ def _artifact(seen: Observed) -> ArtifactRef | State:
 def _hold(seen: Observed, facts: status.Facts, now: datetime) -> Plan:
     """Not proven, or not there: nothing is started. What serves goes on, reached and scaled as the spec wants it."""
     found, wanted = seen.deployment, seen.spec.replicas
-    if found is None or seen.refusal:
+    if seen.refusal:
+        also = refused(seen.refusal, Mark.STALLED, "Stalled", "this ModelDeployment").message
+        state = facts.state._replace(message=f"{facts.state.message} Besides, {also}")
+        return _say(seen, facts._replace(state=state), now, requeue_after=RETRY_REFUSED_SECONDS)
+    if found is None:
         return _say(seen, facts, now)
     scale = found["spec"].get("replicas", 1) != wanted
     return _say(seen, facts, now, (*surroundings(seen.owner, seen.spec), *([scaled(found, wanted)] if scale else [])))
 
 
-def _serve(seen: Observed, artifact: ArtifactRef, rollout: Rollout) -> tuple[State, tuple[Json, ...], float | None]:
+def _serve(seen: Observed, artifact: ArtifactRef, rollout: Rollout, now: datetime) -> tuple[State, tuple[Json, ...], float | None]:
     """What is proven: the state, what should exist, and when to look again."""
     if seen.name_taken:
         message = f'Deployment "{seen.owner.name}" is there and not of this ModelDeployment; waiting until it is deleted.'
         return _going("NameTaken", message), (), RETRY_NAME_SECONDS
     if seen.refusal:
         return refused(seen.refusal, Mark.STALLED, "Stalled", "this ModelDeployment"), (), RETRY_REFUSED_SECONDS
-    return _rolled(seen, rollout, artifact.digest), children(seen.settings, Serving(seen.owner, seen.spec, artifact)), None
+    planned = children(seen.settings, Serving(seen.owner, seen.spec, artifact))
+    return _rolled(seen, rollout, artifact.digest), planned, next_look(seen.deployment or {}, seen.pods, now)
 
 
 def _rolled(seen: Observed, rollout: Rollout, target: str) -> State:

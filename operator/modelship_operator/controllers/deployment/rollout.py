@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from modelship_operator.controllers.common.outcome import last_line, parse_outcome
+from modelship_operator.controllers.common.outcome import last_line, parse_outcome, shorten
 from modelship_operator.controllers.common.pods import Finding, why_waiting
 from modelship_operator.resources.serving import DIGEST_ANNOTATION, REPOSITORY
 from modelship_trainer.protocol import ExitCode, Failure, FailureReason
@@ -94,10 +95,13 @@ def _trouble(deployment: Json, pods: Sequence[Json], now: datetime) -> Trouble |
         pod for pod in pods if digest_of(pod) == digest and not is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
     ]
     late = _progress_deadline_exceeded(deployment)
+    none = _replica_failure(deployment)
     found = [trouble for pod in sorted(waiting, key=_name) if (trouble := _trouble_of(pod, now))]
     found.sort(key=lambda trouble: not trouble.final)
     if found:
         return found[0]._replace(final=found[0].final or late is not None)
+    if none:
+        return Trouble(none, final=late is not None)
     return Trouble(late, final=True) if late else None
 
 
@@ -161,6 +165,15 @@ def _memory_limit(pod: Json, container: str) -> str:
         if entry["name"] == container:
             return str(entry.get("resources", {}).get("limits", {}).get("memory", "memory"))
     return "memory"
+
+
+def _replica_failure(deployment: Json) -> Finding | None:
+    """Why no pod can be made: a quota, a policy, a priority class. Without the name that each trial invents anew."""
+    for condition in deployment.get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            why = re.sub(r'^pods "[^"]+" is', "a pod is", condition.get("message", "").strip().rstrip("."))
+            return Finding("PodNotCreated", f"no pod can be created: {shorten(why)}.")
+    return None
 
 
 def _progress_deadline_exceeded(deployment: Json) -> Finding | None:

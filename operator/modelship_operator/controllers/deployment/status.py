@@ -57,7 +57,8 @@ def events(seen: Observed, facts: Facts) -> tuple[Event, ...]:
     state, before = facts.state, find(seen.status.get("conditions", []), "Ready")
     if before and before["reason"] == state.reason:
         return ()
-    if state.mark is Mark.STALLED:
+    in_trouble = facts.rollout.trouble is not None and facts.rollout.trouble.finding.reason == state.reason
+    if state.mark is Mark.STALLED or in_trouble:
         return (Event("Warning", state.reason, state.message[:1024], "Serve"),)
     if state.mark is Mark.DONE and (before is None or before["status"] != "True"):
         return (Event("Normal", state.reason, state.message, "Serve"),)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.finished import after_the_end, seconds_left
-from modelship_operator.controllers.common.jobs import GRACE, condition_of, why_job_waits
+from modelship_operator.controllers.common.jobs import condition_of, next_look, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.evaluation import status
@@ -115,8 +115,8 @@ def _watch(seen: Observed, run: Run, job: Json, folding: bool, now: datetime) ->
         return Plan(apply=(job,), status=said, events=_news(seen, why))
     runs = any(pod["status"].get("phase") == "Running" for pod in run.pods) or not run.pods
     state = _running("Running", f"{text}.") if runs and run.pods else _starting(run)
-    late = GRACE.total_seconds() if run.job.get("status", {}).get("startTime") and not run.pods else None
-    return Plan(apply=(job,), status=status.in_state(seen, state, now, text), requeue_after=late)
+    look = next_look(run.job, run.pods, now)
+    return Plan(apply=(job,), status=status.in_state(seen, state, now, text), requeue_after=look)
 
 
 def _progress_text(seen: Observed, run: Run, folding: bool) -> str:

@@ -17,9 +17,7 @@ from modelship_trainer.recipe import Task
 Json = dict[str, Any]
 
 
-def subject_of(
-    name: str, spec: ModelEvaluationSpec, training: Json | None, baseline: Json | None
-) -> Subject | State:
+def subject_of(name: str, spec: ModelEvaluationSpec, training: Json | None, baseline: Json | None) -> Subject | State:
     """What the evaluation `name` is to measure, or the state of waiting for it."""
     found = _of_training(spec, training) if spec.model_ref.training else _of_artifact(spec)
     if isinstance(found, State) or spec.baseline_ref is None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.finished import after_the_end, seconds_left
-from modelship_operator.controllers.common.jobs import GRACE, why_job_waits
+from modelship_operator.controllers.common.jobs import next_look, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.framework import Event, Json, Plan
@@ -34,10 +34,12 @@ def plan(seen: Observed, now: datetime) -> Plan:
     if isinstance(end, Succeeded):
         note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
         event = Event("Normal", Reason.SUCCEEDED, note, "Train")
-        return Plan(status=status.succeeded(seen, end, now), events=(event,), requeue_after=seconds_left(seen.training, seen.jobs, end.at, now))
+        left = seconds_left(seen.training, seen.jobs, end.at, now)
+        return Plan(status=status.succeeded(seen, end, now), events=(event,), requeue_after=left)
     if isinstance(end, Failed):
         event = Event("Warning", end.why.reason, end.why.message[:1024], "Train")
-        return Plan(status=status.failed(seen, end, now), events=(event,), requeue_after=seconds_left(seen.training, seen.jobs, end.at, now))
+        left = seconds_left(seen.training, seen.jobs, end.at, now)
+        return Plan(status=status.failed(seen, end, now), events=(event,), requeue_after=left)
     if seen.refusal:
         return _refused(seen, now)
     if isinstance(end, Collecting):
@@ -84,8 +86,9 @@ def _watch(seen: Observed, job: Json, now: datetime) -> Plan:
         return Plan(apply=(train_job(seen),), status=status.in_state(seen, _starting(seen), now))
     if why := why_job_waits(job, seen.pods, now):
         said = status.in_state(seen, State("Waiting", Mark.RECONCILING, *why), now)
-        return Plan(status=said, events=_news(seen, why))
-    return Plan(status=status.in_state(seen, _going_on(seen), now), requeue_after=_until_a_pod_is_late(seen, job, now))
+        return Plan(status=said, events=(*_restarts(seen), *_news(seen, why)))
+    said = status.in_state(seen, _going_on(seen), now)
+    return Plan(status=said, events=_restarts(seen), requeue_after=next_look(job, seen.pods, now))
 
 
 def _going_on(seen: Observed) -> State:
@@ -130,10 +133,12 @@ def _news(seen: Observed, why: Finding) -> tuple[Event, ...]:
     return (Event("Warning", why.reason, why.message, "Schedule"),)
 
 
-def _until_a_pod_is_late(seen: Observed, job: Json, now: datetime) -> float | None:
-    """When to look again for a pod that should be there: nothing else would tell."""
-    started = job.get("status", {}).get("startTime")
-    return GRACE.total_seconds() if started and not seen.pods else None
+def _restarts(seen: Observed) -> tuple[Event, ...]:
+    """An event for a run that starts over: that it does so again and again is what somebody should see."""
+    why = last_failure(seen)
+    if why is None or attempts(seen) <= (seen.status.get("attempts") or 0):
+        return ()
+    return (Event("Normal" if why.reason == Reason.DISRUPTED else "Warning", why.reason, why.message[:1024], "Retry"),)
 
 
 def train_job(seen: Observed) -> Json:

@@ -19,7 +19,7 @@ _KEPT = ("startTime", "job", "recipeDigest", "attempts", "progress", "progressTe
 def in_state(seen: Observed, state: State, now: datetime) -> Json:
     """The status of a run that is not over."""
     stored = {key: seen.status[key] for key in _KEPT if key in seen.status}
-    return {
+    said = {
         **stored,
         **_head(seen, state, now),
         "recipeDigest": seen.status.get("recipeDigest") or seen.spec.digest(),
@@ -28,6 +28,7 @@ def in_state(seen: Observed, state: State, now: datetime) -> Json:
         **_start_time(seen, state),
         **({"attempts": count} if (count := attempts(seen)) else {}),
     }
+    return said if state.phase == "Running" else {key: value for key, value in said.items() if key != "eta"}
 
 
 def succeeded(seen: Observed, end: Succeeded, now: datetime) -> Json:
@@ -36,7 +37,7 @@ def succeeded(seen: Observed, end: Succeeded, now: datetime) -> Json:
     message = f"published {result.artifact.digest} in {result.duration_seconds:.0f} s, {result.epochs} epochs."
     base = in_state(seen, State("Succeeded", Mark.DONE, Reason.SUCCEEDED, message), now)
     return {
-        **{key: value for key, value in base.items() if key != "eta"},
+        **base,
         **_progress(_final_progress(seen, end)),
         "artifact": {**result.artifact.to_json(), "sizeBytes": result.size_bytes},
         "digestText": short_digest(result.artifact.digest),
@@ -50,8 +51,7 @@ def succeeded(seen: Observed, end: Succeeded, now: datetime) -> Json:
 
 def failed(seen: Observed, end: Failed, now: datetime) -> Json:
     """The status of a run that is over without a result."""
-    base = in_state(seen, State("Failed", Mark.STALLED, *end.why), now)
-    return {**{key: value for key, value in base.items() if key != "eta"}, "completionTime": timestamp(end.at)}
+    return {**in_state(seen, State("Failed", Mark.STALLED, *end.why), now), "completionTime": timestamp(end.at)}
 
 
 def invalid(seen: Observed, state: State, now: datetime) -> Json:

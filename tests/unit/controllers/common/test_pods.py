@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from modelship_operator.controllers.common.jobs import next_look
 from modelship_operator.controllers.common.outcome import last_line, parse_outcome, shorten
-from modelship_operator.controllers.common.pods import Finding, describe_ending, ending, why_waiting
+from modelship_operator.controllers.common.pods import Finding, describe_ending, ending, time_of, why_waiting
 from modelship_trainer.protocol import Failure, FailureReason
 
 pytestmark = pytest.mark.unit
@@ -39,10 +40,12 @@ def unscheduled(message: str, since: str = SINCE, **options: Any) -> Any:
     return pod(conditions=[condition], **options)
 
 
+SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": SINCE}
+
+
 def waiting(reason: str, message: str) -> Any:
-    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": SINCE}
     container = {"name": "trainer", "image": "nowhere.example/x:1", "state": {"waiting": {"reason": reason, "message": message}}}
-    return pod(conditions=[scheduled], containerStatuses=[container])
+    return pod(conditions=[SCHEDULED], containerStatuses=[container])
 
 
 def ended(exit_code: int, message: str | None = None, reason: str = "Error", **options: Any) -> Any:
@@ -142,7 +145,18 @@ WAITING = {
         waiting("ErrImagePull", ""),
         Finding("ImagePullFailed", 'image "nowhere.example/x:1" cannot be pulled: the registry gave no reason.'),
     ),
-    "being created": (waiting("ContainerCreating", ""), None),
+    "being created for too long": (
+        waiting("ContainerCreating", ""),
+        Finding(
+            "ContainerNotStarted",
+            "pod p has had a node since 14:02 and has not started: its image is still being pulled, or a volume cannot be "
+            "attached; kubectl describe pod p says which.",
+        ),
+    ),
+    "an init container runs": (
+        pod(conditions=[SCHEDULED], initContainerStatuses=[{"name": "fetch", "state": {"running": {"startedAt": SINCE}}}]),
+        None,
+    ),
     "just made": (pod(), None),
     "running": (pod("Running"), None),
     "ended": (ended(1), None),
@@ -211,6 +225,14 @@ def test_a_failed_init_container_is_the_ending_where_the_main_one_never_started(
     found = ending(pod("Failed", initContainerStatuses=[first], containerStatuses=[later]), "trainer")
     assert found is not None
     assert (found.exit_code, found.text) == (66, "changed")
+
+
+def test_a_pod_that_is_just_being_created_is_looked_at_again_when_it_would_be_late() -> None:
+    creating, scheduled = waiting("ContainerCreating", ""), time_of(SINCE)
+    assert why_waiting(creating, scheduled + timedelta(seconds=119)) is None
+    assert next_look({}, [creating], scheduled + timedelta(seconds=20)) == 100
+    assert next_look({}, [creating], scheduled + timedelta(seconds=121)) is None, "said already"
+    assert next_look({}, [pod("Running", conditions=[SCHEDULED])], scheduled) is None
 
 
 SURROGATE = '{"schemaVersion": 1, "result": "Failed", "reason": "DataInvalid", "message": "half a pair: \\ud800"}'

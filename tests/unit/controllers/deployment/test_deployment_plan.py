@@ -50,6 +50,15 @@ NOT_SERVABLE = (
 )
 TAKEN = {"metadata": {"name": "churn", "namespace": "default", "labels": {"app": "x"}}, "spec": {"replicas": 1}}
 LATE = {"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}
+FORBIDDEN = {
+    "conditions": [
+        {
+            "type": "ReplicaFailure",
+            "status": "True",
+            "message": 'pods "churn-7d9f-x2x9q" is forbidden: exceeded quota: gpus, requested: 1, used: 4, limited: 4',
+        }
+    ]
+}
 UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": at(-300)}
 
 
@@ -287,6 +296,14 @@ def kinds_of(planned: Plan) -> str:
             id="too long, nobody knows why",
         ),
         pytest.param(
+            proven(has=rolled(FRESH, 0, **FORBIDDEN)),
+            "Reconciling",
+            "PodNotCreated",
+            "no pod can be created: a pod is forbidden: exceeded quota: gpus, requested: 1, used: 4, limited: 4.",
+            ALL,
+            id="no pod may be made",
+        ),
+        pytest.param(
             proven(
                 pod(conditions=[{**UNSCHEDULED, "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."}]), has=FRESH
             ),
@@ -361,6 +378,7 @@ def test_an_artifact_that_is_not_proven_leaves_what_is_served() -> None:
     assert more.apply[-1]["spec"] == {**old["spec"], "replicas": 5}
     refused_then = plan(seen(serving, status=before, training=trained(), has=old, replicas=5, refusal=refused(403)), NOW)
     assert refused_then.apply == (), "what was refused is not tried at once"
+    assert ready_of(refused_then)["message"].endswith('Besides, apply of Service "churn" was refused (403): exceeded quota')
 
 
 def test_a_gate_that_fails_later_does_not_take_the_model_away() -> None:
@@ -435,6 +453,18 @@ def test_planning_again_says_the_same(observed: Observed) -> None:
             [],
         ),
         (proven(init_failed(66, MISMATCH), has=FRESH), [("Warning", "DigestMismatch")]),
+        (
+            proven(
+                crashed("triton", 137, reason="OOMKilled"),
+                has=rolled(FRESH, 2, ready=0),
+                status={"conditions": [{"type": "Ready", "status": "True", "reason": "Serving"}]},
+            ),
+            [("Warning", "OutOfMemory")],
+        ),
+        (
+            proven(has=FRESH, status={"conditions": [{"type": "Ready", "status": "True", "reason": "Serving"}]}),
+            [],
+        ),
     ],
 )
 def test_events_tell_of_turns_only(observed: Observed, events: list[tuple[str, str]]) -> None:

@@ -181,9 +181,7 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="the user has to fix something",
         ),
         pytest.param(
-            ready(
-                ended("folds", 137, reason="OOMKilled", index=1), folds=job("folds", BACKOFF, compute={"memory": "4Gi"})
-            ),
+            ready(ended("folds", 137, reason="OOMKilled", index=1), folds=job("folds", BACKOFF, compute={"memory": "4Gi"})),
             "Stalled",
             "OutOfMemory",
             "fold 2 was killed at its limit of 4Gi; raise compute.memory.",

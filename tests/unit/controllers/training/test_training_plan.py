@@ -93,6 +93,14 @@ def leaving(stopped: dict[str, Any]) -> dict[str, Any]:
     return {**stopped, "metadata": {**stopped["metadata"], "deletionTimestamp": at(-1)}}
 
 
+def restarted(message: str) -> Event:
+    return Event("Warning", "Retrying", message, "Retry")
+
+
+def moved(why: str) -> Event:
+    return Event("Normal", "Disrupted", f"free restart from the last checkpoint: {why}", "Retry")
+
+
 def waits(reason: str, message: str, **options: Any) -> Plan:
     return Plan(status=says("Waiting", "Reconciling", reason, message, **JOB), **options)
 
@@ -330,21 +338,33 @@ ROWS: dict[str, Row] = {
     # --- failures that are tried again
     "a crash is tried again": Row(
         seen(ended(1, "ValueError: no."), has=job(failed=1)),
-        Plan(status=says("Pending", "Reconciling", "Retrying", f"restart 1 of 3: {CRASH}.", **JOB, attempts=1)),
+        Plan(
+            status=says("Pending", "Reconciling", "Retrying", f"restart 1 of 3: {CRASH}.", **JOB, attempts=1),
+            events=(restarted(f"restart 1 of 3: {CRASH}."),),
+        ),
     ),
     "the next pod runs, and why it is the next is kept": Row(
         seen(ended(1, "ValueError: no."), pod("churn-train-0-b"), has=job(failed=1)),
         Plan(
-            status=says("Running", "Reconciling", "Running", f"worker 0 runs after restart 1 of 3: {CRASH}.", **STARTED, attempts=1)
+            status=says(
+                "Running", "Reconciling", "Running", f"worker 0 runs after restart 1 of 3: {CRASH}.", **STARTED, attempts=1
+            ),
+            events=(restarted(f"restart 1 of 3: {CRASH}."),),
         ),
     ),
     "a store that did not answer is tried again": Row(
         seen(ended(75, failure(FailureReason.STORE_UNAVAILABLE, "pvc://models is full.")), has=job(failed=1)),
-        Plan(status=says("Pending", "Reconciling", "Retrying", "restart 1 of 3: pvc://models is full.", **JOB, attempts=1)),
+        Plan(
+            status=says("Pending", "Reconciling", "Retrying", "restart 1 of 3: pvc://models is full.", **JOB, attempts=1),
+            events=(restarted("restart 1 of 3: pvc://models is full."),),
+        ),
     ),
     "out of memory is tried again, and told at once": Row(
         seen(ended(137, reason="OOMKilled"), has=job(failed=1)),
-        Plan(status=says("Pending", "Reconciling", "Retrying", f"restart 1 of 3: {OOM}", **JOB, attempts=1)),
+        Plan(
+            status=says("Pending", "Reconciling", "Retrying", f"restart 1 of 3: {OOM}", **JOB, attempts=1),
+            events=(restarted(f"restart 1 of 3: {OOM}"),),
+        ),
     ),
     "a preempted pod is replaced free of charge": Row(
         seen(disrupted("PreemptionByScheduler"), has=job()),
@@ -356,7 +376,8 @@ ROWS: dict[str, Row] = {
                 "free restart from the last checkpoint: worker 0 was preempted by a pod of higher priority.",
                 **JOB,
                 attempts=1,
-            )
+            ),
+            events=(moved("worker 0 was preempted by a pod of higher priority."),),
         ),
     ),
     "a deleted pod that wrote its checkpoint is replaced free of charge": Row(
@@ -369,7 +390,8 @@ ROWS: dict[str, Row] = {
                 "worker 0 runs after free restart from the last checkpoint: worker 0 was stopped after a checkpoint.",
                 **STARTED,
                 attempts=1,
-            )
+            ),
+            events=(moved("worker 0 was stopped after a checkpoint."),),
         ),
     ),
     "a disrupted pod that is gone happened nevertheless": Row(
