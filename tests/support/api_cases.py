@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from modelship_trainer.recipe import NO_LOGIN_IN_SOURCE
+from modelship_operator.api.common import LABEL_KEYS
+from modelship_trainer.recipe import IS_BUNDLED, NO_LOGIN_IN_SOURCE, NO_WAY_UP
 from tests.support.builders import DIGEST, LEFT_OUT, Json, changed, make_deployment, make_evaluation, make_training
 
 TRAINING, EVALUATION, DEPLOYMENT = make_training(), make_evaluation(), make_deployment()
@@ -47,6 +48,10 @@ def _steps(**step: Json) -> Json:
 
 def _artifact(uri: str = "pvc://models/artifacts/sha256-0", digest: str = DIGEST) -> Json:
     return {"spec.modelRef": {"artifact": {"uri": uri, "digest": digest}}}
+
+
+def _tolerates(key: str) -> Json:
+    return {"spec.compute.tolerations": [{"key": key, "operator": "Exists"}]}
 
 
 _OPTIMIZER = "spec.training.optimizer"
@@ -140,6 +145,34 @@ RULES = [
         {"spec.data.image": {"size": 16}, "spec.data.format": "csv"},
     ),
     _rule(
+        IS_BUNDLED.rule.message,
+        "spec.data.source",
+        TRAINING,
+        {"spec.data.source": "sklearn://breast_cancer"},
+        {"spec.data.source": "sklearn://digit"},
+    ),
+    _rule(
+        NO_WAY_UP.rule.message,
+        "spec.data.source",
+        TRAINING,
+        {"spec.data.source": "pvc://datasets/..2024/churn..csv"},
+        {"spec.data.source": "pvc://datasets/../churn.csv"},
+    ),
+    _rule(
+        "format and image have no effect with a source of sklearn://: leave them out",
+        "spec.data",
+        TRAINING,
+        {"spec.data.source": "sklearn://digits"},
+        {"spec.data.source": "sklearn://digits", "spec.data.format": "npz"},
+    ),
+    _rule(
+        "features must not contain the target: leave it out of features",
+        "spec.data",
+        TRAINING,
+        {"spec.data.features": ["age", "income"]},
+        {"spec.data.features": ["age", "churned"]},
+    ),
+    _rule(
         "lowerQuantile must be below upperQuantile",
         "spec.data.preprocessing[0].clip",
         TRAINING,
@@ -157,8 +190,8 @@ RULES = [
         "kernelSize must be odd, so that a block keeps the image's centre",
         "spec.model.cnn",
         TRAINING,
-        {"spec.model": {"cnn": {"kernelSize": 5}}},
-        {"spec.model": {"cnn": {"kernelSize": 4}}},
+        {"spec.model": {"cnn": {"kernelSize": 5}}, "spec.data.source": "sklearn://digits"},
+        {"spec.model": {"cnn": {"kernelSize": 4}}, "spec.data.source": "sklearn://digits"},
     ),
     _rule(
         "nesterov needs momentum above 0",
@@ -166,6 +199,35 @@ RULES = [
         TRAINING,
         {_OPTIMIZER: {"sgd": {"nesterov": True, "momentum": 0.9}}},
         {_OPTIMIZER: {"sgd": {"nesterov": True}}},
+    ),
+    _rule(
+        "warmupEpochs must be below epochs: lower it, or raise epochs",
+        "spec.training",
+        TRAINING,
+        {"spec.training.warmupEpochs": 1},
+        {"spec.training.warmupEpochs": 2},
+    ),
+    _rule(
+        "earlyStopping.metric must be of the task: classification: val_loss, val_accuracy, val_precision, val_recall, val_f1, "
+        "val_roc_auc, val_log_loss; regression: val_loss, val_mae, val_rmse, val_r2",
+        "spec.training",
+        TRAINING,
+        {"spec.training.earlyStopping": {"metric": "val_mae"}, "spec.training.task": "regression"},
+        {"spec.training.earlyStopping": {"metric": "val_mae"}},
+    ),
+    _rule(
+        "accumulateBatches has no effect with optimizer.gradientDescent, whose steps are of all rows: leave it out",
+        "spec.training",
+        TRAINING,
+        {"spec.training.accumulateBatches": 2},
+        {"spec.training.accumulateBatches": 2, _OPTIMIZER: {"gradientDescent": {}}},
+    ),
+    _rule(
+        "model.cnn needs images, and data is a table: use model.mlp, or set data.format to imageFolder or npz",
+        "spec",
+        TRAINING,
+        {"spec.model": {"cnn": {}}, "spec.data.source": "https://data.example/shoes.npz?from=shoes.csv"},
+        {"spec.model": {"cnn": {}}},
     ),
     _rule(
         "data.split.stratify needs training.task classification",
@@ -210,6 +272,13 @@ RULES = [
         {"spec.compute.tolerations": [{"key": "gpu", "effect": "NoExecute", "tolerationSeconds": 60}]},
         {"spec.compute.tolerations": [{"key": "gpu", "effect": "NoSchedule", "tolerationSeconds": 60}]},
     ),
+    _rule(
+        LABEL_KEYS.rule.message,
+        "spec.compute.nodeSelector",
+        TRAINING,
+        {"spec.compute.nodeSelector": {"disktype": "ssd", "topology.kubernetes.io/zone": "a"}},
+        {"spec.compute.nodeSelector": {"disk type": "ssd"}},
+    ),
     # evaluations
     _rule(
         "a gate needs min, max or maxRegression",
@@ -226,6 +295,27 @@ RULES = [
         {"spec.gates": [{"metric": "f1", "min": 0.6, "max": 0.5}]},
     ),
     _rule(
+        "accuracy, precision, recall, f1, roc_auc are between 0 and 1: write 0.80 for 80 %",
+        "spec.gates[0]",
+        EVALUATION,
+        {"spec.gates": [{"metric": "accuracy", "min": 0, "max": 1, "maxRegression": 1}], "spec.baselineRef": {"evaluation": "a"}},
+        {"spec.gates": [{"metric": "accuracy", "min": 80}]},
+    ),
+    _rule(
+        "log_loss, mae, rmse are never below 0: min and max must be 0 or more",
+        "spec.gates[0]",
+        EVALUATION,
+        {"spec.gates": [{"metric": "log_loss", "max": 2}]},
+        {"spec.gates": [{"metric": "log_loss", "max": -0.5}]},
+    ),
+    _rule(
+        "r2 is at most 1: write 0.80 for 80 %",
+        "spec.gates[0]",
+        EVALUATION,
+        {"spec.metrics": ["r2"], "spec.gates": [{"metric": "r2", "min": -1}]},
+        {"spec.metrics": ["r2"], "spec.gates": [{"metric": "r2", "min": 80}]},
+    ),
+    _rule(
         "gates with statistic lowerBound, upperBound or worst need method.kFold",
         "spec",
         EVALUATION,
@@ -238,6 +328,27 @@ RULES = [
         EVALUATION,
         {"spec.gates[0].maxRegression": 0.01, "spec.baselineRef": {"evaluation": "last-year"}},
         {"spec.gates[0].maxRegression": 0.01},
+    ),
+    _rule(
+        "baselineRef needs a gate with maxRegression",
+        "spec",
+        EVALUATION,
+        {"spec.gates[0].maxRegression": 0.01, "spec.baselineRef": {"evaluation": "last-year"}},
+        {"spec.baselineRef": {"evaluation": "last-year"}},
+    ),
+    _rule(
+        "modelRef.artifact needs data and method.holdout: what it was trained on is known of a training only",
+        "spec",
+        EVALUATION,
+        {**_artifact(), "spec.data": {"source": "pvc://datasets/new.csv"}, "spec.method": {"holdout": {}}},
+        {**_artifact(), "spec.method": {"holdout": {}}},
+    ),
+    _rule(
+        "credentialsSecret needs a source of https://",
+        "spec.data",
+        EVALUATION,
+        {"spec.data": {"source": "https://data.example/new.csv", "credentialsSecret": "login"}, "spec.method": {"holdout": {}}},
+        {"spec.data": {"source": "pvc://datasets/new.csv", "credentialsSecret": "login"}, "spec.method": {"holdout": {}}},
     ),
     _rule(
         "data needs method.holdout: folds are cut from the training's own data",
@@ -320,6 +431,18 @@ REFUSED = [
     _refused("two bytes of memory", EVALUATION, "spec.compute.memory", 2),
     _refused("memory in no unit", DEPLOYMENT, "spec.compute.memory", "2GB"),
     _refused("resource without a domain", TRAINING, "spec.compute.accelerator.resource", "gpu"),
+    _refused("resource of no device", TRAINING, "spec.compute.accelerator.resource", "nvidia..com/gpu"),
+    _refused("priority class in capitals", TRAINING, "spec.compute.priorityClassName", "Urgent"),
+    Refused("toleration of no taint", "spec.compute.tolerations[0].key", changed(TRAINING, _tolerates("gpu only"))),
+    Refused("key of a taint without a name", "spec.compute.tolerations[0].key", changed(TRAINING, _tolerates("nvidia.com/"))),
+    _refused("key of a node's label too long", EVALUATION, "spec.compute.nodeSelector", {"k" * 64: "v"}),
+    _refused("domain of a node's label", DEPLOYMENT, "spec.compute.nodeSelector", {"Example.com/pool": "v"}),
+    Refused(
+        "label of a peer",
+        "spec.access.from[0].podLabels",
+        changed(DEPLOYMENT, {"spec.access.from": [{"podLabels": {"/app": "a"}}]}),
+    ),
+    _refused("secret of no name", TRAINING, "spec.data.credentialsSecret", "a..b"),
     _refused("no accelerators", DEPLOYMENT, "spec.compute.accelerator.count", 0),
     _refused("too many replicas", DEPLOYMENT, "spec.replicas", 1001),
     Refused("no digest", "spec.modelRef.artifact.digest", changed(DEPLOYMENT, _artifact(digest="latest"))),
@@ -330,6 +453,10 @@ REFUSED = [
     _refused("scheme", TRAINING, "spec.data.source", "s3://bucket/churn.csv"),
     _refused("store on a laptop", TRAINING, "spec.output.store", "file:///tmp"),
     _refused("data on a laptop", EVALUATION, "spec.data.source", "file:///tmp/a.csv"),
+    _refused("way out of the claim, encoded", TRAINING, "spec.data.source", "pvc://datasets/a%2f%2E./b.csv"),
+    _refused("store out of its claim", TRAINING, "spec.output.store", "pvc://models/.."),
+    Refused("artifact out of its claim", "spec.modelRef.artifact.uri", changed(DEPLOYMENT, _artifact(uri="pvc://models/a/../b"))),
+    _refused("claim of no name", TRAINING, "spec.output.store", "pvc://a..b"),
     Refused("artifact on a laptop", "spec.modelRef.artifact.uri", changed(DEPLOYMENT, _artifact(uri="file:///tmp/a"))),
     Refused("entrypoint", "spec.model.custom.entrypoint", changed(TRAINING, {"spec.model": {"custom": {"entrypoint": "a.b"}}})),
     # twice
@@ -370,7 +497,12 @@ CHANGES = [
     _change("metrics taken", "spec.metrics", EVALUATION, {"spec.metrics": LEFT_OUT}),
     _change("gates", "spec.gates", EVALUATION, {"spec.gates[0].min": 0.7}),
     _change("gates taken", "spec.gates", EVALUATION, {"spec.gates": LEFT_OUT}),
-    _change("baselineRef", "spec.baselineRef", EVALUATION, {"spec.baselineRef": {"evaluation": "other"}}),
+    Change(
+        "baselineRef",
+        "spec.baselineRef",
+        changed(EVALUATION, {"spec.gates[0].maxRegression": 0.01, "spec.baselineRef": {"evaluation": "a"}}),
+        changed(EVALUATION, {"spec.gates[0].maxRegression": 0.01, "spec.baselineRef": {"evaluation": "b"}}),
+    ),
     Change(
         "data of an evaluation",
         "spec.data",

@@ -155,7 +155,7 @@ def test_gate_on_folds(bounds, passed, message):
             "f1 (test) was not measured: the test split was not scored",
         ),
         (gate(Metric.F1, min=0), [MetricResult.model_construct(metric=Metric.F1, mean=math.nan, folds=[])], "f1 is nan"),
-        (gate(Metric.F1, max=9), [MetricResult.model_construct(metric=Metric.F1, mean=-math.inf, folds=[])], "f1 is -inf"),
+        (gate(Metric.F1, max=1), [MetricResult.model_construct(metric=Metric.F1, mean=-math.inf, folds=[])], "f1 is -inf"),
     ],
 )
 def test_what_was_not_measured_never_passes(asked, results, message):
@@ -165,17 +165,17 @@ def test_what_was_not_measured_never_passes(asked, results, message):
 @pytest.mark.parametrize(
     ("value", "minimum", "message"),
     [
-        (0.7996, 0.8, "accuracy 0.7996 is below 0.80"),
-        (0.79996, 0.8, "accuracy 0.79996 is below 0.80"),
-        (0.799999, 0.8, "accuracy 0.799999 is below 0.80"),
-        (0.00001234, 0.00002, "accuracy 1.234e-05 is below 2e-05"),
-        (-0.5, 0, "accuracy -0.50 is below 0.00"),
-        (54.25, 60, "accuracy 54.25 is below 60"),
-        (123456, 123457, "accuracy 123456 is below 123457"),
+        (0.7996, 0.8, "mae 0.7996 is below 0.80"),
+        (0.79996, 0.8, "mae 0.79996 is below 0.80"),
+        (0.799999, 0.8, "mae 0.799999 is below 0.80"),
+        (0.00001234, 0.00002, "mae 1.234e-05 is below 2e-05"),
+        (-0.5, 0, "mae -0.50 is below 0.00"),
+        (54.25, 60, "mae 54.25 is below 60"),
+        (123456, 123457, "mae 123456 is below 123457"),
     ],
 )
 def test_a_near_miss_reads_as_one(value, minimum, message):
-    assert judge(gate(Metric.ACCURACY, min=minimum), [accuracy(value)]) == (False, message)
+    assert judge(gate(Metric.MAE, min=minimum), [summarize(Metric.MAE, [], value)]) == (False, message)
 
 
 @pytest.mark.parametrize(("value", "bounds"), [(0.1 + 0.2, {"max": 0.3}), (0.3, {"min": 0.1 + 0.2}), (-1e-15, {"min": 0})])
@@ -221,6 +221,11 @@ def test_an_absolute_bound_holds_beside_a_baseline():
         ({"max": math.inf}, "finite"),
         ({"maxRegression": math.nan}, "finite|greater"),
         ({"maxRegression": -0.1}, "greater than or equal to 0"),
+        ({"min": 80}, "between 0 and 1: write 0.80 for 80 %"),
+        ({"max": -0.1}, "between 0 and 1"),
+        ({"maxRegression": 2}, "between 0 and 1"),
+        ({"max": -1, "metric": "rmse"}, "never below 0"),
+        ({"min": 80, "metric": "r2"}, "r2 is at most 1"),
         ({"min": 0.5, "metric": "auc"}, "roc_auc"),
         ({"min": 0.5, "statistic": "median"}, "worst"),
         ({"minimum": 0.5}, "minimum"),

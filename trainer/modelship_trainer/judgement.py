@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from statistics import fmean, stdev
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelship_trainer.recipe import Task
-from modelship_trainer.schema import Model, OneOf, Rule
-
-
-class Metric(StrEnum):
-    """Names of metrics. Averages over classes are macro averages; roc_auc is one-vs-rest."""
-
-    ACCURACY = "accuracy"
-    PRECISION = "precision"
-    RECALL = "recall"
-    F1 = "f1"
-    ROC_AUC = "roc_auc"
-    LOG_LOSS = "log_loss"
-    MAE = "mae"
-    RMSE = "rmse"
-    R2 = "r2"
-
-
-class MetricFacts(NamedTuple):
-    """What is known of a metric."""
-
-    task: Task
-    higher_is_better: bool
-
-
-METRICS: Mapping[Metric, MetricFacts] = {
-    Metric.ACCURACY: MetricFacts(Task.CLASSIFICATION, True),
-    Metric.PRECISION: MetricFacts(Task.CLASSIFICATION, True),
-    Metric.RECALL: MetricFacts(Task.CLASSIFICATION, True),
-    Metric.F1: MetricFacts(Task.CLASSIFICATION, True),
-    Metric.ROC_AUC: MetricFacts(Task.CLASSIFICATION, True),
-    Metric.LOG_LOSS: MetricFacts(Task.CLASSIFICATION, False),
-    Metric.MAE: MetricFacts(Task.REGRESSION, False),
-    Metric.RMSE: MetricFacts(Task.REGRESSION, False),
-    Metric.R2: MetricFacts(Task.REGRESSION, True),
-}
-
-
-def metrics_of(task: Task) -> list[Metric]:
-    """All metrics of a task, in the order of the table."""
-    return [metric for metric, facts in METRICS.items() if facts.task is task]
-
+from modelship_trainer.recipe.task import METRICS as METRICS
+from modelship_trainer.recipe.task import Metric as Metric
+from modelship_trainer.recipe.task import metrics_of as metrics_of
+from modelship_trainer.schema import Model, OneOf, Rule, cel_list, raise_broken
 
 MAX_FOLDS = 20
 
@@ -69,7 +30,9 @@ class KFold(Model):
         None, description="Keep the classes' proportions in each fold; default: true for classification."
     )
     shuffle: bool = Field(True, description="Shuffle rows before cutting folds.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the shuffle.")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="Seed of the shuffle, and, shuffled or not, of each fold's validation rows."
+    )
     parallelism: int = Field(1, ge=1, le=MAX_FOLDS, description="Folds that train at the same time.")
 
 
@@ -90,12 +53,29 @@ class Statistic(StrEnum):
     TEST = "test"
 
 
+_SHARES = [metric for metric, facts in METRICS.items() if (facts.lowest, facts.highest) == (0, 1)]
+_ERRORS = [metric for metric, facts in METRICS.items() if not facts.higher_is_better]
+
+
 class Gate(Model):
     """A condition that the model must meet."""
 
     rules = (
         Rule("has(self.min) || has(self.max) || has(self.maxRegression)", "a gate needs min, max or maxRegression"),
         Rule("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max"),
+        Rule(
+            f"!(self.metric in {cel_list(_SHARES)}) || (!has(self.min) || self.min >= 0.0 && self.min <= 1.0)"
+            " && (!has(self.max) || self.max >= 0.0 && self.max <= 1.0) && (!has(self.maxRegression) || self.maxRegression <= 1.0)",
+            f"{', '.join(_SHARES)} are between 0 and 1: write 0.80 for 80 %",
+        ),
+        Rule(
+            f"!(self.metric in {cel_list(_ERRORS)}) || (!has(self.min) || self.min >= 0.0) && (!has(self.max) || self.max >= 0.0)",
+            f"{', '.join(_ERRORS)} are never below 0: min and max must be 0 or more",
+        ),
+        Rule(
+            "self.metric != 'r2' || (!has(self.min) || self.min <= 1.0) && (!has(self.max) || self.max <= 1.0)",
+            "r2 is at most 1: write 0.80 for 80 %",
+        ),
     )
 
     metric: Metric = Field(description="Metric to look at; it is measured even if spec.metrics leaves it out.")
@@ -114,11 +94,17 @@ class Gate(Model):
     )
 
     @model_validator(mode="after")
-    def _has_a_bound(self) -> Self:
-        if self.min is None and self.max is None and self.max_regression is None:
-            raise PydanticCustomError("gate", "{message}", {"message": self.rules[0].message})
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise PydanticCustomError("gate", "{message}", {"message": self.rules[1].message})
+    def _can_be_missed_and_met(self) -> Self:
+        facts = METRICS[self.metric]
+        beyond = any(bound is not None and not facts.lowest <= bound <= facts.highest for bound in (self.min, self.max))
+        broken = (
+            self.min is None and self.max is None and self.max_regression is None,
+            self.min is not None and self.max is not None and self.min > self.max,
+            self.metric in _SHARES and (beyond or (self.max_regression or 0) > 1),
+            self.metric in _ERRORS and beyond,
+            self.metric is Metric.R2 and beyond,
+        )
+        raise_broken(self.rules, broken)
         return self
 
 

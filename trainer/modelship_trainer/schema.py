@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -17,12 +17,30 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+RULES = "x-kubernetes-validations"
+
 
 class Rule(NamedTuple):
     """A CEL rule of the API server (`x-kubernetes-validations`): expression over `self`, and the message that a user reads."""
 
     rule: str
     message: str
+
+
+DNS_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+"""Part of a pattern: the name of a Kubernetes object (RFC 1123)."""
+
+
+def cel_list(texts: Iterable[str]) -> str:
+    """A list of texts in CEL."""
+    return "[" + ", ".join(f"'{text}'" for text in texts) + "]"
+
+
+def raise_broken(rules: Sequence[Rule], broken: Sequence[bool]) -> None:
+    """Raise the message of the first rule that is broken: the offline mirror of what the API server evaluates."""
+    for rule, is_broken in zip(rules, broken, strict=True):
+        if is_broken:
+            raise PydanticCustomError("rule", "{message}", {"message": rule.message})
 
 
 class Model(BaseModel):
@@ -98,6 +116,25 @@ class Distinct:
                 raise PydanticCustomError("distinct", "{shown} is there twice", {"shown": shown})
             seen.add(name)
         return values
+
+
+@dataclass(frozen=True)
+class Obeys:
+    """Marks a value that has a rule of its own: `self` in CEL, the argument of `kept`, which says the same."""
+
+    rule: Rule
+    kept: Callable[[Any], bool]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        return made | {RULES: [*made.get(RULES, []), self.rule._asdict()]}
+
+    def _check(self, value: Any) -> Any:
+        raise_broken([self.rule], [not self.kept(value)])
+        return value
 
 
 def canonical_json(value: object) -> bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelship_trainer.schema import Model, OneOf, Rule
+from modelship_trainer.recipe import NO_WAY_UP
+from modelship_trainer.schema import DNS_SUBDOMAIN, Model, Obeys, OneOf, Rule
+from modelship_trainer.schema import raise_broken as raise_broken
 
 GROUP = "modelship.dev"
 VERSION = "v1alpha1"
@@ -22,8 +24,8 @@ NAME_LENGTH = 52
 ResourceName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 """Name of one of our resources."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
-PvcUri = Annotated[str, StringConstraints(pattern=r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$", max_length=2048)]
-"""A folder of a claim in the resource's namespace. The trainer's own type allows file:/// too, for laptops."""
+PvcUri = Annotated[str, StringConstraints(pattern=rf"^pvc://{DNS_SUBDOMAIN}(/.*)?$", max_length=2048), NO_WAY_UP]
+"""A folder of a claim in the resource's namespace."""
 
 
 def _whole_number_as_text(value: object) -> object:
@@ -49,19 +51,22 @@ Memory = Annotated[
     _quantity(_MEMORY, minimum=10**6),
 ]
 """512Mi, 2Gi, or a number of bytes of at least seven digits: less would be a slip."""
-LabelKey = Annotated[str, StringConstraints(max_length=316)]
+_QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"^({DNS_SUBDOMAIN}/)?{_QUALIFIED}$"
+LabelKey = Annotated[str, StringConstraints(pattern=_LABEL_KEY, max_length=253)]
+LABEL_KEYS = Obeys(
+    Rule(
+        f"self.all(key, size(key) <= 253 && key.matches(r'{_LABEL_KEY}'))",
+        "keys must be names of labels, such as disktype or topology.kubernetes.io/zone",
+    ),
+    lambda labels: all(len(key) <= 253 and re.match(_LABEL_KEY, key) for key in labels),
+)
+"""Marks a map of labels: a schema says nothing of a map's keys."""
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Image = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=512)]
 Time = Annotated[str, StringConstraints(max_length=32), Field(json_schema_extra={"format": "date-time"})]
 Text = Annotated[str, StringConstraints(max_length=2048)]
-
-
-def raise_broken(rules: tuple[Rule, ...], broken: tuple[bool, ...]) -> None:
-    """Raise the message of the first rule that is broken: the offline mirror of what the API server evaluates."""
-    for rule, is_broken in zip(rules, broken, strict=True):
-        if is_broken:
-            raise PydanticCustomError("rule", "{message}", {"message": rule.message})
 
 
 class AcceleratorType(StrEnum):
@@ -81,7 +86,7 @@ class Accelerator(Model):
         AcceleratorType.GPU, description="gpu (nvidia.com/gpu) or tpu (google.com/tpu), unless resource says otherwise."
     )
     count: int = Field(1, ge=1, le=64, description="Devices for each pod.")
-    resource: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=253)] | None = Field(
+    resource: Annotated[str, StringConstraints(pattern=rf"^{DNS_SUBDOMAIN}/{_QUALIFIED}$", max_length=253)] | None = Field(
         None, description="Extended resource to ask for, such as amd.com/gpu, or nvidia.com/mig-1g.10gb."
     )
 
@@ -146,13 +151,13 @@ class Placement(Model):
         "250m", description='Cores promised to each pod: 2, "0.5" or 500m. Not a limit: it also uses what is idle on its node.'
     )
     memory: Memory = Field("2Gi", description="Memory of each pod, requested and limited: 512Mi, 2Gi.")
-    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32), LABEL_KEYS] | None = Field(
         None, description="Labels that a node must have."
     )
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = Field(
         None, description="Taints that the pods may ignore."
     )
-    priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+    priority_class_name: Annotated[str, StringConstraints(pattern=rf"^{DNS_SUBDOMAIN}$", max_length=253)] | None = Field(
         None, description="PriorityClass of the pods."
     )
 

@@ -17,12 +17,11 @@ from pydantic_core import core_schema
 
 from modelship_operator.api.common import GROUP, NAME_LENGTH, VERSION
 from modelship_operator.api.kinds import KINDS, Column, Kind
-from modelship_trainer.schema import Model, OneOf, Rule
+from modelship_trainer.schema import RULES, Model, OneOf, Rule
 
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[3]
-RULES = "x-kubernetes-validations"
 HEADER = "# Generated from operator/modelship_operator/api by `make generate`; not to be edited.\n"
 _KEPT = (
     "type", "description", "enum", "format", "pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",

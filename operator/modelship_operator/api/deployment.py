@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from modelship_operator.api.common import (
+    LABEL_KEYS,
     Digest,
     Image,
-    LabelKey,
     LabelValue,
     ModelReference,
     Namespace,
@@ -65,7 +65,7 @@ class Peer(Model):
     namespaces: Annotated[list[Namespace], Field(min_length=1, max_length=64), Distinct()] | None = Field(
         None, description="Names of namespaces; this one when left out."
     )
-    pod_labels: Annotated[dict[LabelKey, LabelValue], Field(min_length=1, max_length=16)] | None = Field(
+    pod_labels: Annotated[dict[str, LabelValue], Field(min_length=1, max_length=16), LABEL_KEYS] | None = Field(
         None, description="Labels that the pods must have; all pods when left out."
     )
 

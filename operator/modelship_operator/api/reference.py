@@ -52,9 +52,15 @@ def _table(path: str, schema: Json) -> str:
         default = "**required**" if name in required else _default(value)
         lines.append(f"| `{name}` | {_cell(_type(value))} | {default} | {_cell(value.get('description', ''))} |")
     notes = [f"- Rule: {rule}." for rule in rules]
+    notes += [f"- Rule: `{name}`: {rule}." for name, value in schema["properties"].items() for rule in _rules_of_value(value)]
     if fixed:
         notes.append(f"- Cannot change once created: {', '.join(f'`{name}`' for name in fixed)}.")
     return "\n".join([*lines, *(["", *notes] if notes else []), ""])
+
+
+def _rules_of_value(schema: Json) -> list[str]:
+    """Rules of a field that has no table of its own."""
+    return [] if schema.get("properties") else [rule["message"] for rule in schema.get("x-kubernetes-validations", [])]
 
 
 def _default(value: Json) -> str:

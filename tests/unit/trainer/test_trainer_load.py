@@ -53,6 +53,11 @@ def data(source: str = "pvc://datasets/churn.csv", **fields: Any) -> Data:
     return Data.model_validate({"source": source, "target": "churned"} | fields)
 
 
+def elsewhere(source: str) -> Data:
+    """Data of another source, as an evaluation names it: the recipe's rules do not see it."""
+    return data().model_copy(update={"source": source})
+
+
 def load_classes(spec: Data) -> Dataset:
     return load(spec, task=Task.CLASSIFICATION)
 
@@ -102,10 +107,10 @@ BAD = {
         "region, churned.",
     ),
     "target as feature": (
-        csv,
-        data(features=["age", "churned"]),
+        nothing,
+        data("sklearn://wine", target=None, features=["alcohol", "target"]),
         FailureReason.RECIPE_INVALID,
-        'data.features lists the target "churned"; leave it out.',
+        'data.features lists the target "target"; leave it out.',
     ),
     "missing dataset": (
         csv,
@@ -131,8 +136,13 @@ BAD = {
         FailureReason.STORE_UNAVAILABLE,
         "claim other of .* is not mounted at .*",
     ),
-    "escape": (csv, data("pvc://datasets/../etc/churn.csv"), FailureReason.RECIPE_INVALID, ".* must not contain '..'."),
-    "encoded escape": (csv, data("pvc://datasets/%2e%2e/churn.csv"), FailureReason.RECIPE_INVALID, ".* must not contain '..'."),
+    "escape": (csv, elsewhere("pvc://datasets/../etc/churn.csv"), FailureReason.RECIPE_INVALID, ".* must not contain '..'."),
+    "encoded escape": (
+        csv,
+        elsewhere("pvc://datasets/%2e%2e/churn.csv"),
+        FailureReason.RECIPE_INVALID,
+        ".* must not contain '..'.",
+    ),
     "link out of the claim": (
         lambda claim: (claim / "churn.csv").symlink_to("/etc/hostname"),
         data(),
@@ -141,7 +151,7 @@ BAD = {
     ),
     "unknown bundled": (
         nothing,
-        data("sklearn://digit"),
+        elsewhere("sklearn://digit"),
         FailureReason.DATA_NOT_FOUND,
         "sklearn://digit is not bundled; bundled are breast_cancer, diabetes, digits, iris, wine.",
     ),

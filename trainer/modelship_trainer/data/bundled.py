@@ -10,10 +10,9 @@ import pandas as pd
 from modelship_trainer.data.dataset import Array, Dataset, Kind
 from modelship_trainer.errors import UserError, listing
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.recipe import Data, Task
+from modelship_trainer.recipe import BUNDLED, Data, Task
 
 TARGET = "target"
-_LOADERS = {name: f"load_{name}" for name in ("breast_cancer", "diabetes", "digits", "iris", "wine")}
 
 
 def load(data: Data, task: Task) -> Dataset:
@@ -22,11 +21,11 @@ def load(data: Data, task: Task) -> Dataset:
     from modelship_trainer.data.table import canonical_target, wanted_columns
 
     name = data.source.removeprefix("sklearn://")
-    if name not in _LOADERS:
-        raise UserError(FailureReason.DATA_NOT_FOUND, f"{data.source} is not bundled; bundled are {listing(sorted(_LOADERS))}.")
+    if name not in BUNDLED:
+        raise UserError(FailureReason.DATA_NOT_FOUND, f"{data.source} is not bundled; bundled are {listing(list(BUNDLED))}.")
     from sklearn import datasets
 
-    bunch = getattr(datasets, _LOADERS[name])()
+    bunch = getattr(datasets, f"load_{name}")()
     if name == "digits":
         if data.features is not None or data.target not in (None, TARGET):
             raise UserError(FailureReason.RECIPE_INVALID, f"{data.source} are images: leave data.features and data.target out.")

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from modelship_trainer.recipe.data import (
+    BUNDLED,
+    IS_BUNDLED,
+    IS_TABLE,
     NO_LOGIN_IN_SOURCE,
+    NO_WAY_UP,
     Cast,
     CastType,
     Clip,
@@ -34,6 +37,7 @@ from modelship_trainer.recipe.data import (
     carries_login,
 )
 from modelship_trainer.recipe.model import Activation, Cnn, Custom, Linear, Mlp, ModelSpec
+from modelship_trainer.recipe.task import Task
 from modelship_trainer.recipe.training import (
     Adam,
     AdamW,
@@ -46,16 +50,16 @@ from modelship_trainer.recipe.training import (
     Schedule,
     Sgd,
     StepDecay,
-    Task,
     Training,
 )
-from modelship_trainer.schema import Model, Rule, canonical_json, digest_of
+from modelship_trainer.schema import Model, Rule, canonical_json, digest_of, raise_broken
 
 __all__ = [
-    "NO_LOGIN_IN_SOURCE", "Activation", "Adam", "AdamW", "Cast", "CastType", "Clip", "Cnn", "Cosine", "Custom", "Data",
-    "DropDuplicates", "DropMissing", "EarlyStopping", "Exponential", "Format", "GradientDescent", "ImageOptions", "Impute",
-    "ImputeStrategy", "Linear", "Log", "Mlp", "ModelSpec", "Normalize", "NormalizeMethod", "OneHot", "Optimizer", "Ordinal",
-    "Precision", "Recipe", "Schedule", "Sgd", "Split", "Step", "StepDecay", "Task", "Tokenize", "Training", "carries_login",
+    "BUNDLED", "IS_BUNDLED", "NO_LOGIN_IN_SOURCE", "NO_WAY_UP", "Activation", "Adam", "AdamW", "Cast", "CastType", "Clip",
+    "Cnn", "Cosine", "Custom", "Data", "DropDuplicates", "DropMissing", "EarlyStopping", "Exponential", "Format",
+    "GradientDescent", "ImageOptions", "Impute", "ImputeStrategy", "Linear", "Log", "Mlp", "ModelSpec", "Normalize",
+    "NormalizeMethod", "OneHot", "Optimizer", "Ordinal", "Precision", "Recipe", "Schedule", "Sgd", "Split", "Step", "StepDecay",
+    "Task", "Tokenize", "Training", "carries_login",
 ]  # fmt: skip
 
 
@@ -71,6 +75,10 @@ class Recipe(Model):
             "!has(self.training.earlyStopping) || self.data.split.validation > 0.0",
             "training.earlyStopping needs data.split.validation above 0",
         ),
+        Rule(
+            f"!has(self.model.cnn) || !{IS_TABLE}",
+            "model.cnn needs images, and data is a table: use model.mlp, or set data.format to imageFolder or npz",
+        ),
     )
 
     data: Data = Field(description="Where the data is and how it becomes features and labels.")
@@ -79,10 +87,12 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.data.split.stratify and self.training.task is not Task.CLASSIFICATION:
-            raise PydanticCustomError("stratify", "{message}", {"message": self.rules[0].message})
-        if self.training.early_stopping and self.data.split.validation == 0:
-            raise PydanticCustomError("early_stopping", "{message}", {"message": self.rules[1].message})
+        broken = (
+            self.data.split.stratify and self.training.task is not Task.CLASSIFICATION,
+            self.training.early_stopping is not None and self.data.split.validation == 0,
+            self.model.cnn is not None and self.data.is_table,
+        )
+        raise_broken(Recipe.rules, broken)
         return self
 
     def digest(self) -> str:

@@ -7,21 +7,32 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelship_trainer.schema import Distinct, Model, OneOf, Rule
+from modelship_trainer.schema import DNS_SUBDOMAIN, Distinct, Model, Obeys, OneOf, Rule, cel_list, raise_broken
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=512), Distinct()]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+SecretName = Annotated[str, StringConstraints(pattern=rf"^{DNS_SUBDOMAIN}$", max_length=253)]
+
+BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+"""Datasets that scikit-learn carries: sklearn://NAME. All are tables but digits."""
+_BUNDLED_URIS = [f"sklearn://{name}" for name in BUNDLED]
+IS_BUNDLED = Obeys(
+    Rule(f"!self.startsWith('sklearn://') || self in {cel_list(_BUNDLED_URIS)}", f"bundled are {', '.join(_BUNDLED_URIS)}"),
+    lambda uri: not uri.startswith("sklearn://") or uri in _BUNDLED_URIS,
+)
+# As locations.local_path reads it, %2e for a dot and %2f for a slash too.
+_WAY_UP = r"^(pvc|file)://(.*(/|%2[fF]))?(\.|%2[eE])(\.|%2[eE])((/|%2[fF]).*)?$"
+NO_WAY_UP = Obeys(
+    Rule(f"!self.matches(r'{_WAY_UP}')", "must not contain a segment '..': write the path without it"),
+    lambda uri: re.match(_WAY_UP, uri) is None,
+)
 SourceUri = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?|https://.+|sklearn://[a-z_]+|file:///.+)$",
-        max_length=2048,
-    ),
+    StringConstraints(pattern=rf"^(pvc://{DNS_SUBDOMAIN}(/.*)?|https://.+|sklearn://[a-z_]+|file:///.+)$", max_length=2048),
+    IS_BUNDLED,
+    NO_WAY_UP,
 ]
-StoreUri = Annotated[str, StringConstraints(pattern=r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?|file:///.+)$", max_length=2048)]
 
 
 class Format(StrEnum):
@@ -51,8 +62,7 @@ class Split(Model):
 
     @model_validator(mode="after")
     def _leaves_rows(self) -> Self:
-        if self.validation + self.test >= 1:
-            raise PydanticCustomError("split", "{message}", {"message": self.rules[0].message})
+        raise_broken(self.rules, (self.validation + self.test >= 1,))
         return self
 
 
@@ -95,10 +105,8 @@ class Impute(Model):
 
     @model_validator(mode="after")
     def _value_and_constant_go_together(self) -> Self:
-        if self.strategy is ImputeStrategy.CONSTANT and self.value is None:
-            raise PydanticCustomError("impute", "{message}", {"message": self.rules[0].message})
-        if self.strategy is not ImputeStrategy.CONSTANT and self.value is not None:
-            raise PydanticCustomError("impute", "{message}", {"message": self.rules[1].message})
+        constant = self.strategy is ImputeStrategy.CONSTANT
+        raise_broken(self.rules, (constant and self.value is None, not constant and self.value is not None))
         return self
 
 
@@ -113,8 +121,7 @@ class Clip(Model):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.lower_quantile >= self.upper_quantile:
-            raise PydanticCustomError("clip", "{message}", {"message": self.rules[0].message})
+        raise_broken(self.rules, (self.lower_quantile >= self.upper_quantile,))
         return self
 
 
@@ -203,8 +210,7 @@ class ImageOptions(Model):
 
     @model_validator(mode="after")
     def _grey_or_rgb(self) -> Self:
-        if self.channels not in (1, 3):
-            raise PydanticCustomError("channels", "{message}", {"message": self.rules[0].message})
+        raise_broken(self.rules, (self.channels not in (1, 3),))
         return self
 
 
@@ -226,6 +232,14 @@ class Data(Model):
         NO_LOGIN_IN_SOURCE,
         Rule("!has(self.image) || !has(self.format) || self.format == 'imageFolder'", "image needs format imageFolder"),
         Rule("!has(self.credentialsSecret) || self.source.startsWith('https://')", "credentialsSecret needs a source of https://"),
+        Rule(
+            "!self.source.startsWith('sklearn://') || !(has(self.format) || has(self.image))",
+            "format and image have no effect with a source of sklearn://: leave them out",
+        ),
+        Rule(
+            "!has(self.features) || !has(self.target) || !(self.target in self.features)",
+            "features must not contain the target: leave it out of features",
+        ),
     )
 
     source: SourceUri = Field(
@@ -250,10 +264,32 @@ class Data(Model):
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
-        if carries_login(self.source):
-            raise PydanticCustomError("source", "{message}", {"message": self.rules[0].message})
-        if self.image is not None and self.format not in (None, Format.IMAGE_FOLDER):
-            raise PydanticCustomError("image", "{message}", {"message": self.rules[1].message})
-        if self.credentials_secret is not None and not self.source.startswith("https://"):
-            raise PydanticCustomError("credentials", "{message}", {"message": self.rules[2].message})
+        broken = (
+            carries_login(self.source),
+            self.image is not None and self.format not in (None, Format.IMAGE_FOLDER),
+            self.credentials_secret is not None and not self.source.startswith("https://"),
+            self.source.startswith("sklearn://") and not (self.format is None and self.image is None),
+            self.target is not None and self.target in (self.features or ()),
+        )
+        raise_broken(self.rules, broken)
         return self
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the rows are known to be a table before anything is read: the offline mirror of `IS_TABLE`."""
+        if self.format is not None:
+            return self.format in _TABLES
+        if self.source.startswith("sklearn://"):
+            return self.source != "sklearn://digits"
+        return re.match(_TABLE_FILE, self.source) is not None
+
+
+_TABLES = (Format.CSV, Format.PARQUET, Format.JSON_LINES)
+_ENDING = r"\.(csv|csv\.gz|parquet|jsonl|ndjson)"
+_TABLE_FILE = rf"(?i)^(https://[^/?#]+/[^?#]*{_ENDING}([?#].*)?|(pvc|file)://.*/.*{_ENDING})$"
+IS_TABLE = (
+    f"(has(self.data.format) ? self.data.format in {cel_list(_TABLES)}"
+    " : self.data.source.startsWith('sklearn://') ? self.data.source != 'sklearn://digits'"
+    f" : self.data.source.matches(r'{_TABLE_FILE}'))"
+)
+"""CEL, where `self` has the data: whether the spec alone tells that the rows are a table."""

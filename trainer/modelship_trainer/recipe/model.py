@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelship_trainer.schema import Model, OneOf, Rule
+from modelship_trainer.schema import Model, OneOf, Rule, raise_broken
 
 
 class Activation(StrEnum):
@@ -50,8 +49,7 @@ class Cnn(Model):
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
-        if self.kernel_size % 2 == 0:
-            raise PydanticCustomError("kernel_size", "{message}", {"message": self.rules[0].message})
+        raise_broken(self.rules, (self.kernel_size % 2 == 0,))
         return self
 
 

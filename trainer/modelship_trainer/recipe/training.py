@@ -6,20 +6,13 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelship_trainer.schema import Model, OneOf, Rule
+from modelship_trainer.recipe.task import Task, metrics_of
+from modelship_trainer.schema import Model, OneOf, Rule, cel_list, raise_broken
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 WeightDecay = Annotated[float, Field(ge=0, le=10)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Task(StrEnum):
-    """What is predicted."""
-
-    CLASSIFICATION = "classification"
-    REGRESSION = "regression"
 
 
 class GradientDescent(Model):
@@ -41,8 +34,7 @@ class Sgd(Model):
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and self.momentum == 0:
-            raise PydanticCustomError("nesterov", "{message}", {"message": self.rules[0].message})
+        raise_broken(self.rules, (self.nesterov and self.momentum == 0,))
         return self
 
 
@@ -131,8 +123,25 @@ class Checkpointing(Model):
     every_epochs: int = Field(1, ge=1, le=10_000, description="Epochs between two checkpoints.")
 
 
+WATCHED = {task: ("val_loss", *(f"val_{metric}" for metric in metrics_of(task))) for task in Task}
+"""What early stopping can look at."""
+
+
 class Training(Model):
     """How the model is fitted."""
+
+    rules = (
+        Rule("self.warmupEpochs < self.epochs", "warmupEpochs must be below epochs: lower it, or raise epochs"),
+        Rule(
+            "!has(self.earlyStopping) || self.earlyStopping.metric in "
+            f"(self.task == 'classification' ? {cel_list(WATCHED[Task.CLASSIFICATION])} : {cel_list(WATCHED[Task.REGRESSION])})",
+            "earlyStopping.metric must be of the task: " + "; ".join(f"{task}: {', '.join(WATCHED[task])}" for task in Task),
+        ),
+        Rule(
+            "self.accumulateBatches == 1 || !has(self.optimizer.gradientDescent)",
+            "accumulateBatches has no effect with optimizer.gradientDescent, whose steps are of all rows: leave it out",
+        ),
+    )
 
     task: Task = Field(description="classification or regression.")
     epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training rows, at most.")
@@ -152,3 +161,13 @@ class Training(Model):
         True,
         description="Use only deterministic algorithms: the same seed gives the same bytes on the same machine type.",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        broken = (
+            self.warmup_epochs >= self.epochs,
+            self.early_stopping is not None and self.early_stopping.metric not in WATCHED[self.task],
+            self.accumulate_batches > 1 and self.optimizer.gradient_descent is not None,
+        )
+        raise_broken(self.rules, broken)
+        return self

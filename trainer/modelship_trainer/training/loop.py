@@ -216,8 +216,6 @@ def _text(value: float | None) -> str | None:
 
 def _setup(recipe: Recipe, prepared: Prepared, device: torch.device, checkpoints: Checkpoints | None) -> _Run:
     spec = recipe.training
-    if spec.warmup_epochs >= spec.epochs:
-        raise UserError(FailureReason.RECIPE_INVALID, "training.warmupEpochs must be below training.epochs.")
     seed_everything(spec.seed, deterministic=spec.deterministic)
     batches = Batches(prepared.train, device)
     module = build(recipe.model, batches.row_shape, prepared.target.output_size).to(device)
