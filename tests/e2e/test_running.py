@@ -10,8 +10,10 @@ import pytest
 
 from tests.e2e.cluster import Kubectl, Object, eventually, example, helper_pod, named, run_pod
 
-EPOCHS = 2000
-"""More than a minute on an idle machine: two writes of progress are 15 s apart."""
+SECONDS = 100
+"""How long the training shall take, on whatever machine: two writes of progress are 15 s apart."""
+ROWS = 1258
+"""Training rows of the digits."""
 PODS = "modelship.dev/kind=ModelTraining,modelship.dev/name=long"
 OPERATOR = "app.kubernetes.io/name=modelship,app.kubernetes.io/component=operator"
 PUSH = """
@@ -47,12 +49,23 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def running(kubectl: Kubectl) -> Object:
+def epochs(kubectl: Kubectl) -> int:
+    """As many as take `SECONDS` here and now, judged by a short run of the same recipe."""
+    kubectl.apply(of_epochs("pace", 40))
+    rate = float(kubectl.ready("mt", "pace")["status"]["progress"]["samplesPerSecond"])
+    return max(200, round(SECONDS * rate / ROWS))
+
+
+def of_epochs(name: str, epochs: int) -> Object:
+    training = example("image", "ModelTraining")["spec"]["training"]
+    unstopped = {key: value for key, value in training.items() if key != "earlyStopping"}
+    return named(example("image", "ModelTraining", training=unstopped | {"epochs": epochs}), name)
+
+
+@pytest.fixture(scope="module")
+def running(kubectl: Kubectl, epochs: int) -> Object:
     """A training long enough to be watched, past its first epochs."""
-    training = {
-        key: value for key, value in example("image", "ModelTraining")["spec"]["training"].items() if key != "earlyStopping"
-    }
-    kubectl.apply(named(example("image", "ModelTraining", training=training | {"epochs": EPOCHS}), "long"))
+    kubectl.apply(of_epochs("long", epochs))
     return kubectl.wait("mt", "long", lambda item: epoch(item) >= 1 or done(item), seconds=90, what="past its first epoch")
 
 
@@ -64,16 +77,16 @@ def epoch(training: Object) -> int:
     return int(training.get("status", {}).get("progress", {}).get("epoch") or 0)
 
 
-def test_progress_advances_in_status_metrics_and_log(kubectl: Kubectl, running: Object) -> None:
+def test_progress_advances_in_status_metrics_and_log(kubectl: Kubectl, running: Object, epochs: int) -> None:
     assert running["status"]["phase"] == "Running"
     later = kubectl.wait("mt", "long", lambda item: epoch(item) > epoch(running), seconds=60, what="further")
     assert later["status"]["phase"] == "Running"
-    assert 1 <= epoch(running) < epoch(later) < EPOCHS
-    assert later["status"]["progressText"] == f"{epoch(later)}/{EPOCHS}"
+    assert 1 <= epoch(running) < epoch(later) < epochs
+    assert later["status"]["progressText"] == f"{epoch(later)}/{epochs}"
     assert float(later["status"]["progress"]["loss"]) > 0
     (pod,) = kubectl.list("pods", PODS)
     assert re.search(
-        rf"^Training  epoch \d+/{EPOCHS}  step \d+/\d+  loss [\d.]+", kubectl("logs", pod["metadata"]["name"]), re.MULTILINE
+        rf"^Training  epoch \d+/{epochs}  step \d+/\d+  loss [\d.]+", kubectl("logs", pod["metadata"]["name"]), re.MULTILINE
     )
     with Kubectl("modelship-system", kubectl.binary).forward("svc/modelship", 8080) as port:
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
@@ -108,7 +121,7 @@ def test_nobody_else_can_say_how_far_it_is(kubectl: Kubectl, running: Object, im
     assert epoch(kubectl.get("mt", "long")) < 999
 
 
-def test_an_operator_killed_in_mid_training_is_not_missed(kubectl: Kubectl, running: Object) -> None:
+def test_an_operator_killed_in_mid_training_is_not_missed(kubectl: Kubectl, running: Object, epochs: int) -> None:
     """Neither a second Job nor a second pod, and the end is written down by the operator's successor."""
     (job,), (pod,) = kubectl.list("jobs", PODS), kubectl.list("pods", PODS)
     system = Kubectl("modelship-system", kubectl.binary)
@@ -116,7 +129,7 @@ def test_an_operator_killed_in_mid_training_is_not_missed(kubectl: Kubectl, runn
     system("delete", "pods", "-l", OPERATOR, "--force", "--grace-period=0")
     assert kubectl.get("mt", "long")["status"]["phase"] == "Running", "the training was to be in its middle"
     ended = kubectl.ready("mt", "long")
-    assert ended["status"]["progressText"] == f"{EPOCHS}/{EPOCHS}"
+    assert ended["status"]["progressText"] == f"{epochs}/{epochs}"
     assert ended["status"].get("attempts", 0) == 0
     assert [found["metadata"]["uid"] for found in kubectl.list("jobs", PODS)] == [job["metadata"]["uid"]]
     assert [found["metadata"]["uid"] for found in kubectl.list("pods", PODS)] == [pod["metadata"]["uid"]]
