@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from modelship_operator.api.common import API_VERSION, GROUP, NAME_LENGTH
 from modelship_operator.api.crd import structural_schema
 from modelship_operator.api.kinds import BY_NAME, Kind
+from modelship_operator.api.manifest import NotJson, Path, Problem, as_sent, documents, text_of
 
 Json = dict[str, Any]
-Path = tuple[str | int, ...]
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong, and where: `spec.model.mlp.hidden[0]`; empty for the document itself."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        """As a line of text."""
-        return f"{self.path}: {self.message}" if self.path else self.message
 
 
 class Document(NamedTuple):
@@ -45,44 +32,58 @@ class Document(NamedTuple):
     """Whether it is of a Modelship kind; others are not checked."""
 
 
-class YamlError(Exception):
-    """The text is no YAML; the message has the line."""
-
-
 def check(text: str) -> Iterator[Document]:
-    """Check every document of a YAML (or JSON) text.
+    """Check every document of a YAML (or JSON) text, and every item of a `kind: List`.
 
     Raises:
         YamlError: from the document that cannot be read on.
     """
-    number = 0
-    try:
-        for value in yaml.load_all(text, Loader=KubectlLoader):
-            if value is not None:
-                number += 1
-                yield _document(number, value)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise YamlError(f"{line}{error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise YamlError(str(error).splitlines()[0]) from error
+    for number, value in enumerate(documents(text), 1):
+        if isinstance(value, Problem):
+            yield Document(number, "no object", [value], True)
+        else:
+            yield from _documents(number, value)
 
 
-def _document(number: int, value: object) -> Document:
+def _documents(number: int, value: object, path: Path = ()) -> Iterator[Document]:
+    """The document; of a list, as kubectl takes it apart, each item, at its path."""
+    if not _is_list(value):
+        yield _document(number, value, path)
+        return
+    items = value.get("items") or []
+    if not isinstance(items, list):
+        yield Document(number, str(value["kind"]), [Problem(text_of((*path, "items")), "must be a list")], True)
+        return
+    if not items:
+        yield Document(number, str(value["kind"]), [], False)
+    for index, item in enumerate(items):
+        yield from _documents(number, item, (*path, "items", index))
+
+
+def _is_list(value: object) -> TypeGuard[Json]:
     if not isinstance(value, dict):
-        return Document(
-            number, "no object", [Problem("", "a document must be an object with apiVersion, kind, metadata and spec")], True
-        )
+        return False
+    kind, group = value.get("kind"), str(value.get("apiVersion")).rpartition("/")[0]
+    return kind == "List" or (group == GROUP and kind in [f"{name}List" for name in BY_NAME])
+
+
+def _document(number: int, value: object, path: Path) -> Document:
+    if not isinstance(value, dict):
+        what = "an item" if path else "a document"
+        wrong = [Problem(text_of(path), f"{what} must be an object with apiVersion, kind, metadata and spec")]
+        return Document(number, "no object", wrong, True)
     group, _, _ = str(value.get("apiVersion", "")).rpartition("/")
     metadata = value.get("metadata") if isinstance(value.get("metadata"), dict) else {}
     name = (metadata or {}).get("name") or (metadata or {}).get("generateName", "")
     title = f"{value.get('kind', 'no kind')} {name}".strip()
     if group != GROUP:
         # A kind of ours with a wrong apiVersion is a slip; other kinds are none of our business.
-        wrong = [Problem("apiVersion", f"must be {API_VERSION}, not {_shown(value.get('apiVersion'))}")]
-        return Document(number, title, wrong, True) if value.get("kind") in BY_NAME else Document(number, title, [], False)
-    return Document(number, title, problems_of(value), True)
+        if str(value.get("kind")) not in BY_NAME:
+            return Document(number, title, [], False)
+        problems = [Problem("apiVersion", f"must be {API_VERSION}, not {_shown(value.get('apiVersion'))}")]
+    else:
+        problems = problems_of(value)
+    return Document(number, title, [problem.below(path) for problem in problems], True)
 
 
 def problems_of(resource: Json) -> list[Problem]:
@@ -119,84 +120,11 @@ def _spec(kind: Kind, spec: object) -> list[Problem]:
     try:
         text = json.dumps(as_sent(spec, ("spec",)), allow_nan=False)
         kind.spec.model_validate_json(text, strict=True, by_alias=True, by_name=False)
-    except _NotJson as error:
+    except NotJson as error:
         return [error.problem]
     except ValidationError as error:
         return [_problem(kind, details) for details in error.errors(include_url=False)]
     return []
-
-
-# --- YAML as kubectl reads it -------------------------------------------------------------------------------------------------
-
-
-class _NotJson(Exception):
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-
-
-def as_sent(value: Any, path: Path = ()) -> Any:
-    """The value as the API server gets to see it: null fields are as if left out, 1.0 is 1."""
-    if isinstance(value, dict):
-        return {_key(key): as_sent(item, (*path, _key(key))) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [as_sent(item, (*path, index)) for index, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _NotJson(Problem(_text(path), f"must be a finite number, not {value}"))
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value
-
-
-def _key(key: Hashable) -> str:
-    return key if isinstance(key, str) else json.dumps(key)
-
-
-class KubectlLoader(yaml.SafeLoader):
-    """YAML as kubectl reads it: `1e-3` is a number, dates and 12:30 are text, a key that is there twice is an error."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name and type
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping; a key that is there twice raises, as it does in the API server."""
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f'key "{key.value}" is there twice', key.start_mark)
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
-_DECIMAL = r"(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9_]+)?"
-_SCALARS = (
-    ("bool", r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
-    ("int", r"[-+]?(0[bB][01_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)", "-+0123456789"),
-    ("float", rf"[-+]?{_DECIMAL}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
-    ("merge", r"<<", "<"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-)
-"""As sigs.k8s.io/yaml resolves plain scalars, first match first."""
-for _name, _pattern, _first in _SCALARS:
-    KubectlLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
-
-
-def _construct_bool(loader: KubectlLoader, node: yaml.ScalarNode) -> bool:
-    return node.value.lower() in ("y", "yes", "true", "on")
-
-
-def _construct_int(loader: KubectlLoader, node: yaml.ScalarNode) -> int:
-    text = node.value.replace("_", "")
-    return int(text, 8) if re.fullmatch(r"[-+]?0[0-7]+", text) else int(text, 0)
-
-
-def _construct_float(loader: KubectlLoader, node: yaml.ScalarNode) -> float:
-    return float(node.value.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-KubectlLoader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
-KubectlLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-KubectlLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
 # --- messages -----------------------------------------------------------------------------------------------------------------
@@ -206,11 +134,11 @@ def _problem(kind: Kind, error: ErrorDetails) -> Problem:
     path = ("spec", *error["loc"])
     if error["type"] == "extra_forbidden":
         return Problem(
-            _text(path), f"unknown field{_did_you_mean(str(path[-1]), _schema_at(kind, error['loc'][:-1]).get('properties', {}))}"
+            text_of(path), f"unknown field{_did_you_mean(str(path[-1]), _schema_at(kind, error['loc'][:-1]).get('properties', {}))}"
         )
     if error["type"] == "missing":
-        return Problem(_text(path), "required")
-    return Problem(_text(path), _message(kind, error))
+        return Problem(text_of(path), "required")
+    return Problem(text_of(path), _message(kind, error))
 
 
 _REWORDED = (
@@ -244,11 +172,6 @@ def _hint(given: object) -> str:
     if isinstance(given, bool):
         return "; YAML reads y, yes, on, n, no and off as true or false: quote it"
     return "; quote it" if isinstance(given, int | float) else ""
-
-
-def _text(path: Sequence[str | int]) -> str:
-    """`spec.gates[0].min`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
 def _shown(value: object) -> str:

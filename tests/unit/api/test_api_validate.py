@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.support.api_cases import CHANGES, DEPLOYMENT, EVALUATION, REFUSED, RULES, TRAINING, Change, Refused, RuleCase
-from tests.support.builders import Json, changed
+from tests.support.builders import LEFT_OUT, Json, changed
 from tests.support.controlplane import ROOT
 
-from modelship_operator.api.validate import YamlError, check, problems_of
+from modelship_operator.api.manifest import YamlError
+from modelship_operator.api.validate import check, problems_of
 from modelship_operator.cli import main
 
 pytestmark = pytest.mark.unit
@@ -134,6 +136,79 @@ def test_right_files(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_yaml(write: Write, capsys: pytest.CaptureFixture[str], text: str, said: str) -> None:
     assert main(["validate", write(text)]) == 1
     assert said in capsys.readouterr().out
+
+
+# What no person writes, but a generator or an attacker may: an answer each, never a traceback.
+
+_HEAD = "apiVersion: modelship.dev/v1alpha1\nkind: ModelTraining\nmetadata: {name: churn}\n"
+_LAUGHS = "\n".join([" a0: &a0 [x, x, x]", *(f" a{n + 1}: &a{n + 1} [*a{n}, *a{n}, *a{n}]" for n in range(30))])
+_CHAIN = "\n".join([" a0: &a0 [x]", *(f" a{n + 1}: &a{n + 1} [*a{n}]" for n in range(300))])
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("spec: &a {data: *a}", "document 1 (no object): spec.data: line 4: the anchor contains itself"),
+        ("spec: {gates: [1, &a [*a]]}", "document 1 (no object): spec.gates[1][0]: line 4: the anchor contains itself"),
+        ("spec: " + "{a: " * 5000 + "}" * 5000, "all.yaml: line 4: nested more than 200 deep"),
+        ("spec: " + "[" * 5000, "all.yaml: line 4: nested more than 200 deep"),
+        (f"spec:\n{_CHAIN}", "document 1 (no object): spec.a197[0]: nested more than 200 deep"),
+        (f"spec:\n{_LAUGHS}", "document 1 (no object): spec.a12: has more than 1,000,000 values, with its aliases written out"),
+        ('spec: "\\ud800"', "all.yaml: line 4: half a Unicode character"),
+        ("spec: !!set {a, b}", "document 1 (ModelTraining churn): spec.data: required"),
+        ("spec: !!omap [a: 1]", "document 1 (ModelTraining churn): spec: must be an object"),
+        ("spec: !!timestamp x", 'document 1 (ModelTraining churn): spec: must be an object, not "x"'),
+        ("spec: !!timestamp 2024-01-01", 'document 1 (ModelTraining churn): spec: must be an object, not "2024-01-01"'),
+        ("spec: !!binary eA==", 'document 1 (ModelTraining churn): spec: must be an object, not "x"'),
+    ],
+)
+def test_odd_documents(write: Write, capsys: pytest.CaptureFixture[str], spec: str, said: str) -> None:
+    assert main(["validate", write(f"{_HEAD}{spec}\n")]) == 1
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scalar", ["0b_", "0x_", "0o_", "1e_", "._", "+._", "1e999", "9" * 5000, "!!int x", "!!float x"])
+def test_odd_numbers_are_text(write: Write, capsys: pytest.CaptureFixture[str], scalar: str) -> None:
+    text = yaml.safe_dump(changed(TRAINING, {"spec.training.epochs": "HERE"})).replace("HERE", scalar)
+    assert main(["validate", write(text)]) == 1
+    shown = scalar.removeprefix("!!int ").removeprefix("!!float ")[:70]
+    assert f'document 1 (ModelTraining churn): spec.training.epochs: must be an integer, not "{shown}' in capsys.readouterr().out
+
+
+def test_a_document_after_an_odd_one_is_checked(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", write(f"{_HEAD}spec: &a [*a]\n", TRAINING)]) == 1
+    assert capsys.readouterr().out.splitlines()[1] == "all.yaml:document 2 (ModelTraining churn): OK"
+
+
+def test_escapes_of_json(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", write(json.dumps(changed(TRAINING, {"spec.data.target": "🚢"})))]) == 0
+
+
+# --- lists --------------------------------------------------------------------------------------------------------------------
+
+
+def test_items_of_a_list_are_checked(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = changed(TRAINING, {"spec.training.task": LEFT_OUT, "metadata.name": "wrong"})
+    within = {"apiVersion": "modelship.dev/v1alpha1", "kind": "ModelTrainingList", "items": [wrong]}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+    slip = changed(TRAINING, {"apiVersion": "modelship.dev/v1"})
+    assert main(["validate", write({"apiVersion": "v1", "kind": "List", "items": [TRAINING, secret, 7, within, slip]})]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "all.yaml:document 1 (ModelTraining churn): OK",
+        "all.yaml:document 1 (Secret s): skipped: not of the group modelship.dev",
+        "all.yaml:document 1 (no object): items[2]: an item must be an object with apiVersion, kind, metadata and spec",
+        "all.yaml:document 1 (ModelTraining wrong): items[3].items[0].spec.training.task: required",
+        'all.yaml:document 1 (ModelTraining churn): items[4].apiVersion: must be modelship.dev/v1alpha1, not "modelship.dev/v1"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("items", "line"),
+    [([], "(List): skipped: not of the group modelship.dev"), ({"a": 1}, "(List): items: must be a list")],
+)
+def test_lists_without_items(write: Write, capsys: pytest.CaptureFixture[str], items: object, line: str) -> None:
+    main(["validate", write({"apiVersion": "v1", "kind": "List", "items": items})])
+    assert capsys.readouterr().out == f"all.yaml:document 1 {line}\n"
 
 
 def test_no_file(capsys: pytest.CaptureFixture[str]) -> None:
