@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ("tabular", "image")
-KINDS = "modeltrainings,modelevaluations,modeldeployments"
+KINDS = ("ModelTraining", "ModelEvaluation", "ModelDeployment")
 BOLD, DIM, RED, GREEN, RESET = ("\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("",) * 5
 
 
@@ -24,7 +26,9 @@ def main() -> None:
     parser.add_argument("--namespace", default="demo")
     parser.add_argument("--timeout", type=float, default=1200, help="seconds")
     options = parser.parse_args()
-    kubectl = Kubectl(options.namespace)
+    bin_path, kubeconfig = tool("bin-path", "kubectl", "helm"), tool("cluster", "kubeconfig")
+    os.environ["KUBECONFIG"] = kubeconfig  # also for the `modelship` command; kubectl is told by name
+    kubectl = Kubectl(f"{bin_path}/kubectl", kubeconfig, options.namespace)
     headline(f"Applying examples/{{{','.join(EXAMPLES)}}} in namespace {options.namespace}")
     kubectl.apply_namespace()
     for example in EXAMPLES:
@@ -35,18 +39,23 @@ def main() -> None:
         predict(kubectl, example)
     headline("What there is now")
     print(kubectl("get", "modelship"))
-    print(next_steps(options.namespace))
+    print(next_steps(options.namespace, [str(Path(sys.executable).parent), bin_path], kubeconfig))
+
+
+def tool(name: str, *args: str) -> str:
+    """What a script beside this one prints; ends the demo when it fails, which it has explained."""
+    done = subprocess.run([ROOT / "tools" / name, *args], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout.strip()
 
 
 class Kubectl:
     """`kubectl` in one namespace of the kind cluster."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, binary: str, kubeconfig: str, namespace: str) -> None:
         self.namespace = namespace
-        bin_path = subprocess.run(
-            [ROOT / "tools" / "bin-path", "kubectl"], check=True, capture_output=True, text=True
-        ).stdout.strip()
-        self.command = [f"{bin_path}/kubectl", "--context", "kind-modelship", "--namespace", namespace]
+        self.command = [binary, "--kubeconfig", kubeconfig, "--namespace", namespace]
 
     def __call__(self, *args: str, stdin: str | None = None) -> str:
         """What kubectl prints; ends the demo with kubectl's own words when it fails."""
@@ -66,8 +75,9 @@ class Kubectl:
         )
 
     def items(self) -> list[dict]:
-        """All resources of the three kinds."""
-        return json.loads(self("get", KINDS, "-o", "json"))["items"]
+        """The examples' resources of the three kinds; what else the namespace holds is its user's."""
+        files = [argument for example in EXAMPLES for argument in ("-f", str(ROOT / "examples" / example))]
+        return [item for item in json.loads(self("get", *files, "-o", "json"))["items"] if item["kind"] in KINDS]
 
 
 def headline(text: str) -> None:
@@ -136,11 +146,13 @@ def predict(kubectl: Kubectl, example: str) -> None:
         subprocess.run(command, check=True)
 
 
-def next_steps(namespace: str) -> str:
-    """What a newcomer may type now."""
+def next_steps(namespace: str, programs: list[str], kubeconfig: str) -> str:
+    """What a newcomer may type now, in a fresh shell in the repository."""
+    path = ":".join(shlex.quote(folder) for folder in programs)
     return f"""{BOLD}Try next{RESET}
+  export PATH={path}:$PATH KUBECONFIG={shlex.quote(kubeconfig)}
   kubectl -n {namespace} describe modelevaluation tumour-cv
-  .venv/bin/modelship report tumour-cv -n {namespace} -o report.html
+  modelship report tumour-cv -n {namespace} -o report.html
   kubectl explain modeltraining.spec.training.optimizer
   kubectl -n {namespace} scale modeldeployment tumour --replicas 2
   docs/tutorial.md takes you through a model of your own; `make clean` removes everything.
