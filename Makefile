@@ -14,24 +14,28 @@ include tools/cluster.mk
 help: ## List the targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
-demo: venv install ## Cluster, images, operator, then examples/tabular and examples/image end to end.
+demo: machine venv install ## Cluster, images, operator, then examples/tabular and examples/image end to end.
 	$(BIN)/python tools/demo.py --namespace $(NAMESPACE)
 
-test: lint test-fast e2e ## All tiers: lint, unit, integration, end to end on kind.
+test: test-machine lint test-fast e2e ## All tiers: lint, unit, integration, end to end on kind.
 
-test-fast: venv test-packages ## Unit and integration tests: no cluster needed.
+test-fast: test-machine venv test-packages ## Unit and integration tests: no cluster needed.
 	$(BIN)/python -m pytest -m "unit or integration" $(PYTEST_ARGS)
 
 unit: venv ## Unit tests: only Python needed.
 	$(BIN)/python -m pytest -m unit $(PYTEST_ARGS)
 
-integration: venv test-packages ## Integration tests: kube-apiserver and etcd, Triton and nginx, on loopback.
+integration: test-machine venv test-packages ## Integration tests: kube-apiserver and etcd, Triton and nginx, on loopback.
 	$(BIN)/python -m pytest -m integration $(PYTEST_ARGS)
 
-e2e: venv install ## End-to-end tests on the kind cluster.
+e2e: machine venv install ## End-to-end tests on the kind cluster.
 	$(BIN)/python -m pytest -m e2e --durations=15 $(PYTEST_ARGS)
 
-.PHONY: test-packages
+.PHONY: test-machine test-packages
+test-machine: # what it lacks is said before anything is built
+	tools/install-debian-packages python
+	tools/check-machine test
+
 test-packages:
 	tools/install-debian-packages test
 
@@ -68,8 +72,9 @@ lint: venv ## ruff, mypy strict, import contracts, shellcheck, helm lint.
 install: images ## Install or upgrade the operator in the cluster with Helm.
 	tools/install
 
-uninstall: ## Remove the operator; custom resources and their definitions stay.
-	"$$(tools/bin-path helm)/helm" uninstall modelship --namespace modelship-system
+uninstall: ## Remove the operator from the cluster; custom resources and their definitions stay.
+	kubeconfig="$$(tools/cluster kubeconfig)" && bin="$$(tools/bin-path helm)" \
+	  && "$$bin/helm" uninstall modelship --namespace modelship-system --kubeconfig "$$kubeconfig"
 
 bench: venv ## Measure: control plane against a bare client, trainer against a plain loop.
 	$(BIN)/python benchmarks/control_plane.py

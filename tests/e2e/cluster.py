@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tools.localcluster.cluster import KUBECONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTEXT = "kind-modelship"
 Object = dict[str, Any]
 
 
@@ -34,7 +35,7 @@ class Kubectl:
         return subprocess.run(self.argv(*args), input=stdin, capture_output=True, text=True, check=False)
 
     def argv(self, *args: str) -> list[str]:
-        return [self.binary, "--context", CONTEXT, "--namespace", self.namespace, *args]
+        return [self.binary, "--kubeconfig", str(KUBECONFIG), "--namespace", self.namespace, *args]
 
     def apply(self, *objects: Object) -> None:
         # JSON: kubectl reads the YAML text `y` as a boolean, PyYAML writes it for the string.
@@ -150,8 +151,9 @@ def store_claim(name: str = "models") -> Object:
 
 def modelship(*args: str) -> str:
     """The `modelship` command against the cluster, as a user runs it; its output."""
-    command = [str(Path(sys.executable).with_name("modelship")), *args, "--context", CONTEXT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    command = [str(Path(sys.executable).with_name("modelship")), *args]
+    environment = {**os.environ, "KUBECONFIG": str(KUBECONFIG)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert done.returncode == 0, f"modelship {' '.join(args)}: {done.stderr}"
     return done.stdout
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import CONTEXT, ROOT, Kubectl, helper_pod
+from tests.e2e.cluster import KUBECONFIG, ROOT, Kubectl, helper_pod
 
 CLUSTER_WIDE = "system:serviceaccount:modelship-system:modelship"
 OWN = "e2e-namespaced"
@@ -52,7 +52,7 @@ def can(kubectl: Kubectl, account: str, verb: str, resource: str, subresource: s
 def namespaced_release(kubectl: Kubectl) -> Iterator[None]:
     """A second release that may work in the test's namespace only; without a pod, which would fight with the first one's."""
     helm = subprocess.run([ROOT / "tools/bin-path", "helm"], check=True, capture_output=True, text=True).stdout.strip() + "/helm"
-    where = ["modelship", "--kube-context", CONTEXT, "--namespace", OWN]
+    where = ["modelship", "--kubeconfig", str(KUBECONFIG), "--namespace", OWN]
     values = f"namespaces={{{kubectl.namespace}}},crds.enabled=false,replicas=0"
     install = [
         helm,

@@ -7,10 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from .cache import cache_dir, lock, scratch, write_atomically
+from .cache import REPO, cache_dir, lock, scratch, write_atomically
 from .console import Failure, say
 from .engine import Engine
 
@@ -18,6 +21,8 @@ RELEASE = "bookworm"
 NAME = f"debian:{RELEASE}-slim"
 """As Dockerfiles say it: no registry is named, so an image that was imported under this name (podman: localhost/) is found, too."""
 _PULL_SECONDS = 60
+_NO_IS_BELIEVED = 3600.0  # seconds: a network may have been down, a registry slow
+_BOOTSTRAPPED = "dev.modelship.base"  # not engine.LABEL: images that others build on this one inherit it
 
 # What makes Debian's image slim: documentation and translations are never unpacked, licences are.
 _SLIM = "\n".join(
@@ -37,8 +42,15 @@ def ensure(engine: Engine) -> str:
     return NAME
 
 
+def is_bootstrapped(engine: Engine) -> bool:
+    """Whether the engine's base image was made here, not pulled."""
+    command = ("image", "inspect", "--format", "{{json .Config.Labels}}", NAME)
+    found = engine.run(*command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    return _BOOTSTRAPPED in (json.loads(found.strip() or "null") or {})
+
+
 def registry_answers(engine: Engine) -> bool:
-    """Whether images can be pulled: asked once with the image that is needed anyway, and remembered.
+    """Whether this engine can pull images: asked with the image that is needed anyway, and remembered.
 
     `MODELSHIP_REGISTRY=yes|no` overrides; `retry` forgets the answer and asks again.
     """
@@ -47,18 +59,36 @@ def registry_answers(engine: Engine) -> bool:
         return asked == "yes"
     if asked not in ("", "retry"):
         raise Failure(f"MODELSHIP_REGISTRY is {asked!r}: set it to yes, no or retry, or leave it out")
-    answer = cache_dir() / "registry.json"
-    if asked != "retry" and answer.exists():
-        return bool(json.loads(answer.read_text())["answers"])
-    say(f"asking once whether a container registry answers ({NAME})")
+    file = cache_dir() / "registry.json"
+    kept = _read(file)
+    if asked != "retry" and (answer := believed(kept.get(engine.name), time.time())) is not None:
+        return answer
+    say(f"asking whether a container registry answers ({NAME})")
     try:
         answers = engine.run("pull", NAME, check=False, timeout=_PULL_SECONDS, capture_output=True).returncode == 0
     except subprocess.TimeoutExpired:
         answers = False
     if not answers:
         say("none does: images are built here from Debian packages and Go modules (MODELSHIP_REGISTRY=retry asks again)")
-    write_atomically(answer, json.dumps({"answers": answers}))
+    write_atomically(file, json.dumps(kept | {engine.name: {"answers": answers, "time": time.time()}}))
     return answers
+
+
+def believed(answer: Any, now: float) -> bool | None:
+    """What a kept answer still says: a yes stays, a no lasts an hour; None where the registry must be asked."""
+    match answer:
+        case {"answers": True}:
+            return True
+        case {"answers": False, "time": float(asked)} if 0 <= now - asked < _NO_IS_BELIEVED:
+            return False
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def debian_sources(texts: Iterable[str], release: str) -> tuple[str, str]:
@@ -79,10 +109,13 @@ def _without_comments(text: str) -> str:
 
 
 def _bootstrap(engine: Engine) -> None:
-    if not shutil.which("debootstrap"):
-        raise Failure("debootstrap is not installed: run tools/install-debian-packages as root")
     if os.geteuid() != 0:
-        raise Failure("building the base image with debootstrap needs root: run the command as root once")
+        raise Failure(
+            "no registry answers, and building the base image with debootstrap needs root: run the command as root once "
+            "(it runs `tools/install-debian-packages bootstrap` first)"
+        )
+    if subprocess.run([REPO / "tools" / "install-debian-packages", "bootstrap"], stdout=sys.stderr).returncode:
+        raise Failure("debootstrap is not installed (above): run `tools/install-debian-packages bootstrap`")
     say(f"building {NAME} with debootstrap (40 s)")
     mirror, sources = debian_sources((p.read_text() for p in Path("/etc/apt").glob("sources.list.d/*.sources")), RELEASE)
     with scratch("base-image") as folder:
@@ -114,8 +147,9 @@ def _slim_down(root: Path, sources: str) -> None:
 
 
 def _import(engine: Engine, root: Path) -> None:
+    changes = ("--change", 'CMD ["bash"]', "--change", f"LABEL {_BOOTSTRAPPED}=bootstrapped")
     archive = subprocess.Popen(["tar", "-C", str(root), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE)
-    engine.run("import", "--change", 'CMD ["bash"]', "-", NAME, stdin=archive.stdout, capture_output=True)
+    engine.run("import", *changes, "-", NAME, stdin=archive.stdout, capture_output=True)
     if archive.wait():
         engine.run("image", "rm", NAME)
         raise Failure("packing the base image failed: is the disk full? (`df -h`)")

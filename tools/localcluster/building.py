@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .cache import cache_dir, write_atomically
 from .console import Failure
-from .engine import Engine
+from .engine import LABEL, Engine
 
 _CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _CA_INSIDE = "/run/modelship/ca-certificates.crt"  # not where it lies outside: apt may replace that file while building
@@ -18,11 +18,21 @@ _PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host", "
 
 def build(engine: Engine, context: Path, dockerfile: Path, name: str, *options: str) -> None:
     """`docker build`, silent unless it fails."""
-    command = ["build", "--network=host", "--file", str(dockerfile), "--tag", name, *mounts(engine), *options, str(context)]
+    command = ["build", "--network=host", "--file", str(dockerfile), "--tag", name, "--label", f"{LABEL}=image"]
+    command += [*mounts(engine), *options, str(context)]
     done = engine.run(*command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
+        if lacks_buildx(done.stdout):
+            raise Failure(
+                f"building {name} needs Docker's buildx: install docker-buildx-plugin (Docker's packages) or docker-buildx"
+            )
         tail = "\n".join(done.stdout.splitlines()[-40:])
         raise Failure(f"building {name} failed; the end of its output:\n{tail}\nrepeat with: tools/engine {' '.join(command)}")
+
+
+def lacks_buildx(output: str) -> bool:
+    """Whether `docker build` failed because BuildKit's client is not installed, which is a package of its own."""
+    return "buildx component is missing" in output
 
 
 def mounts(engine: Engine) -> list[str]:

@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
+_TEMPORARY = ".modelship-tmp-"
+_OURS = (
+    *("bin/.receipts/*.json", "go-build", "registry.json", "containers.conf", "pip.conf", "layer-sizes.json"),
+    *(f"locks/{name}" for name in ("base-image", "node-image", "go-build", "image-*", "cluster-*", "load-*")),
+    *(".base-image", ".node-image", ".go-output", ".image-*", ".save-*", f"{_TEMPORARY}*", f"bin/.receipts/{_TEMPORARY}*"),
+    "tritonserver-*",  # what the integration tests lay out
+)
 
 
 def cache_dir() -> Path:
@@ -21,6 +28,18 @@ def cache_dir() -> Path:
     if chosen := os.environ.get("MODELSHIP_CACHE"):
         return Path(chosen).expanduser().resolve()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelship"
+
+
+def remove_cache() -> None:
+    """Remove what is ours, then the folder if nothing else is in it: `MODELSHIP_CACHE` may name one that has more."""
+    root = cache_dir()
+    for receipt in root.glob("bin/.receipts/*.json"):
+        (root / "bin" / receipt.stem).unlink(missing_ok=True)
+    for path in [path for pattern in _OURS for path in root.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for folder in ("bin/.receipts", "bin", "locks", ""):
+        with contextlib.suppress(OSError):
+            (root / folder).rmdir()
 
 
 def key_of(*parts: str | bytes) -> str:
@@ -49,7 +68,7 @@ def file_sha256(path: Path) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file as a whole: readers see the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".tmp-", delete=False) as stream:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=_TEMPORARY, delete=False) as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

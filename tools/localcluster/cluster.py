@@ -1,69 +1,100 @@
-"""The local cluster: a kind cluster that is made, found alive, or made again when it is found dead."""
+"""The local cluster: a kind cluster that is made, found alive, started, or made again where it cannot come back."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from . import base_image, gotools, node_image
 from . import engine as engines
-from . import gotools, node_image
-from .cache import REPO, cache_dir, lock
+from .cache import REPO, lock, remove_cache
 from .console import Failure, say
 from .engine import Engine
 
 NAME = os.environ.get("MODELSHIP_CLUSTER", "modelship")
+NODE = f"{NAME}-control-plane"
 KUBECONFIG = REPO / ".cache" / ("kubeconfig" if NAME == "modelship" else f"kubeconfig-{NAME}")
+"""For this cluster alone: all that works on the cluster names this file, so that it never works on another one of the user's."""
 _LOGS = REPO / ".cache" / "kind-logs"
+_RUNNING = ("running", "paused")  # the engine's words for a container whose main process it takes for alive
 _CAP_SYS_RESOURCE = 24
-_PATIENCE = 90.0  # seconds that a busy machine's cluster gets to answer before it counts as dead
+_PATIENCE = 90.0  # seconds that a busy machine's cluster gets to answer
 
 
 def up(engine: Engine) -> None:
-    """Leave a cluster that answers, and its kubeconfig in `.cache/kubeconfig` as well as where kind puts it."""
+    """Leave a cluster that answers, and its kubeconfig in `.cache/kubeconfig` as well as where kind puts it.
+
+    Raises: Failure when it runs but does not answer: it may hold data, so only its user may give it up.
+    """
     gotools.ensure(("kind", "kubectl", "helm"))
     with lock(f"cluster-{NAME}"):
-        if NAME in _kind(engine, "get", "clusters").split():
-            if _is_alive(engine):
-                _tell_if_older(engine)
-                return
-            say(f"cluster {NAME} does not answer (was the machine restarted?): making it again")
-            _delete(engine)
+        status, process = _node_state(engine)
+        step = next_step(engine.name, status, is_alive(process))
+        if step in ("ask", "start"):
+            if step == "start":
+                say(f"cluster {NAME} is stopped: starting it")
+                engine.run("start", NODE, check=False, stdout=subprocess.DEVNULL)
+            if not _answers(engine, _PATIENCE):
+                raise Failure(
+                    f"cluster {NAME} is there, but its API server has not answered for {_PATIENCE:.0f} s: repeat this when the "
+                    "machine is less busy, or run `make cluster-clean cluster`, which makes it again (all data in it will be lost)"
+                )
+            _tell_if_older(engine)
+            return
+        if step == "replace":
+            what = "has lost its main process" if status in _RUNNING else "is stopped"
+            say(f"cluster {NAME} {what}, and podman cannot bring a kind node back: making it again, its data is lost")
+        _delete(engine)
         _create(engine, node_image.ensure(engine))
 
 
-def down(engine: Engine, everything: bool) -> None:
-    """Remove the cluster; with `everything`, also each image and cached file that the tools made."""
+def next_step(engine: str, status: str, process_lives: bool) -> str:
+    """`create` where there is no node, `ask` one that runs, `start` one that is stopped, `replace` one that cannot come back.
+
+    `status` is the engine's word for the node's container. Podman has no daemon that would notice that the main process died;
+    Docker has one, maybe in a machine of its own, whose processes are not to be seen here.
+    """
+    if not status:
+        return "create"
+    if status in _RUNNING:
+        return "ask" if process_lives or engine == "docker" else "replace"
+    return "start" if engine == "docker" else "replace"
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs; a dead one that nobody has waited for does not."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    return re.search(r"^State:\s+[ZX]", status, re.M) is None
+
+
+def down(engine: Engine) -> None:
+    """Remove the cluster, its kubeconfig, and kind's network where nothing else uses it."""
     with lock(f"cluster-{NAME}"):
-        gotools.ensure(("kind",))
         _delete(engine)
-        if not _kind(engine, "get", "clusters").split():
+        if not engine.output("ps", "--all", "--quiet", "--filter", "network=kind"):
             engine.succeeds("network", "rm", "kind")
         KUBECONFIG.unlink(missing_ok=True)
         shutil.rmtree(_LOGS, ignore_errors=True)
-    if everything:
-        ours = engine.output("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-        for image in ours:
-            if image.startswith(node_image.PREFIX):
-                engine.succeeds("image", "rm", "--force", image)
-        engine.succeeds("image", "prune", "--force")
-        shutil.rmtree(REPO / ".cache", ignore_errors=True)
-        shutil.rmtree(cache_dir(), ignore_errors=True)
 
 
-def answers(patience: float) -> bool:
-    """Whether the API server behind `.cache/kubeconfig` says within `patience` seconds that it is ready."""
-    command = [str(gotools.bin_dir() / "kubectl"), "--kubeconfig", str(KUBECONFIG), "get", "--raw", "/readyz"]
-    deadline = time.monotonic() + patience
-    while True:
-        done = subprocess.run([*command, "--request-timeout=10s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if done.returncode == 0 or time.monotonic() > deadline:
-            return done.returncode == 0
-        time.sleep(1)
+def remove_images(engine: Engine) -> None:
+    """Remove each image that the tools made; one that was pulled stays."""
+    for image in engine.output("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines():
+        if image.startswith(node_image.PREFIX):
+            engine.succeeds("image", "rm", "--force", image)
+    engine.prune()
+    if base_image.is_bootstrapped(engine):
+        engine.succeeds("image", "rm", base_image.NAME)
 
 
 def configuration(cgroup_v2: bool, may_lower_oom_score: bool) -> str:
@@ -83,7 +114,7 @@ def configuration(cgroup_v2: bool, may_lower_oom_score: bool) -> str:
 
 
 def write_kubeconfig(engine: Engine) -> None:
-    """Write `.cache/kubeconfig`, for this cluster alone, which the tests use: never another cluster of the user's."""
+    """Write `.cache/kubeconfig`, as the node has it: another clone may have made the cluster again."""
     text = _kind(engine, "get", "kubeconfig", "--name", NAME)
     KUBECONFIG.parent.mkdir(exist_ok=True)
     KUBECONFIG.touch(mode=0o600)
@@ -116,7 +147,7 @@ def _wait_for(engine: Engine, namespace: str, workload: str) -> None:
 
 
 def _explain(engine: Engine) -> str:
-    """Keep the nodes' logs and say where; the cluster stays, to be looked at, and is made again by the next run."""
+    """Keep the nodes' logs and say where; the cluster stays, to be looked at."""
     shutil.rmtree(_LOGS, ignore_errors=True)
     subprocess.run(
         [str(gotools.bin_dir() / "kind"), "export", "logs", str(_LOGS), "--name", NAME, "--quiet"],
@@ -127,25 +158,39 @@ def _explain(engine: Engine) -> str:
     return f"the cluster did not start: read {_LOGS}/*/kubelet.log, then `make cluster-clean cluster`"
 
 
-def _is_alive(engine: Engine) -> bool:
-    if not engine.output("ps", "--quiet", "--filter", f"name=^{NAME}-control-plane$"):
-        return False
-    try:
-        write_kubeconfig(engine)
-    except Failure:  # kind reads it from inside the node
-        return False
-    return answers(_PATIENCE)
+def _node_state(engine: Engine) -> tuple[str, int]:
+    """The node's container: the engine's word for its state, empty where there is none, and its main process."""
+    if not engine.output("ps", "--all", "--quiet", "--filter", f"name=^{NODE}$"):
+        return "", 0
+    status, process = engine.output("inspect", "--format", "{{.State.Status}} {{.State.Pid}}", NODE).split()
+    return status, int(process)
+
+
+def _answers(engine: Engine, patience: float) -> bool:
+    """Whether the API server says within `patience` seconds that it is ready; `.cache/kubeconfig` is its when it does."""
+    command = [str(gotools.bin_dir() / "kubectl"), "--kubeconfig", str(KUBECONFIG), "get", "--raw", "/readyz"]
+    deadline = time.monotonic() + patience
+    while True:
+        with contextlib.suppress(Failure):  # kind reads the kubeconfig from inside the node, which may only be starting
+            write_kubeconfig(engine)
+            done = subprocess.run([*command, "--request-timeout=10s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if done.returncode == 0:
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1)
 
 
 def _tell_if_older(engine: Engine) -> None:
-    running = engine.output("inspect", "--format", "{{.Config.Image}}", f"{NAME}-control-plane")
+    running = engine.output("inspect", "--format", "{{.Config.Image}}", NODE)
     pinned = node_image.name_of_built()
     if running.startswith(node_image.PREFIX) and running != pinned:
         say("it runs an older node image than the pinned one: `make cluster-clean cluster` renews it (its data is lost)")
 
 
 def _delete(engine: Engine) -> None:
-    _kind(engine, "delete", "cluster", "--name", NAME)
+    if (gotools.bin_dir() / "kind").exists():  # not built for this alone: it only tidies the user's own kubeconfig as well
+        _kind(engine, "delete", "cluster", "--name", NAME)
     label = f"label=io.x-k8s.kind.cluster={NAME}"
     for container in engine.output("ps", "--all", "--quiet", "--filter", label).split():
         engine.run("rm", "--force", "--volumes", container, stdout=subprocess.DEVNULL)
@@ -165,19 +210,38 @@ def _has_capability(number: int) -> bool:
     return bool(int(effective, 16) >> number & 1)
 
 
+def _down(everything: bool) -> None:
+    try:
+        engine = engines.find()
+        down(engine)
+        print(f"cluster {NAME} is gone")
+        if everything:
+            remove_images(engine)
+    except engines.NoEngine as failure:
+        if not everything:
+            raise
+        say(f"{failure}; clusters and images, if there are any, stay")
+    if everything:
+        shutil.rmtree(REPO / ".cache", ignore_errors=True)
+        remove_cache()
+
+
 def main() -> None:
     """Run `tools/cluster`."""
     parser = argparse.ArgumentParser(prog="tools/cluster", description=__doc__)
-    parser.add_argument("verb", choices=["up", "down"])
+    parser.add_argument("verb", choices=["up", "down", "kubeconfig"], help="kubeconfig prints the path of the cluster's")
     parser.add_argument("--all", action="store_true", help="with down: also the images and caches that the tools made")
     arguments = parser.parse_args()
     started = time.monotonic()
-    engine = engines.find()
-    if arguments.verb == "down":
-        down(engine, arguments.all)
-        print(f"cluster {NAME} is gone")
+    if arguments.verb == "kubeconfig":
+        if not KUBECONFIG.exists():
+            raise Failure(f"this checkout knows no cluster {NAME}: run `make cluster`")
+        print(KUBECONFIG)
         return
-    up(engine)
+    if arguments.verb == "down":
+        _down(arguments.all)
+        return
+    up(engines.find())
     print(f"cluster {NAME} answers ({time.monotonic() - started:.0f} s): kubectl --context kind-{NAME} get nodes")
     print("kubectl, helm and a kubeconfig for this cluster alone:")
     print(f"  export PATH={gotools.bin_dir()}:$PATH KUBECONFIG={KUBECONFIG}")

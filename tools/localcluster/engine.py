@@ -14,7 +14,13 @@ from typing import Any
 from .cache import cache_dir, write_atomically
 from .console import Failure, say
 
+LABEL = "dev.modelship"
+"""On every image that the tools build: what they prune is theirs, never the user's."""
 _INSTALL = "run tools/install-debian-packages (Debian or Ubuntu, as root), or install Docker or podman yourself"
+
+
+class NoEngine(Failure):
+    """No engine answers."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class Engine:
         """Whether the engine holds an image of this full name."""
         return self.succeeds("image", "inspect", name)
 
+    def prune(self) -> None:
+        """Remove those of our images that have no name any more."""
+        self.succeeds("image", "prune", "--force", "--filter", f"label={LABEL}")
+
 
 @functools.cache
 def find() -> Engine:
@@ -55,8 +65,8 @@ def find() -> Engine:
             if engine.succeeds("info"):
                 return engine
     if asked:
-        raise Failure(f"`{asked} info` fails: start it, or unset MODELSHIP_ENGINE to use what there is")
-    raise Failure(f"neither Docker nor podman answers: {_INSTALL}")
+        raise NoEngine(f"`{asked} info` fails: install or start it, or unset MODELSHIP_ENGINE to use what there is")
+    raise NoEngine(f"neither Docker nor podman answers: {_INSTALL}")
 
 
 def forget_dead_podman(run: Path, boot_time: float) -> bool:
@@ -80,7 +90,7 @@ def _boot_time() -> float:
 
 def _environment(name: str) -> dict[str, str]:
     if name == "docker":
-        return dict(os.environ)
+        return {**os.environ, "DOCKER_BUILDKIT": "1"}  # `COPY --chmod` and `RUN --mount` need it
     if os.geteuid() == 0 and forget_dead_podman(Path("/run"), _boot_time()):
         say("podman remembered containers from before the machine started: forgotten")
     Path("/lib/modules").mkdir(parents=True, exist_ok=True)  # kind mounts it; a kernel without modules has none

@@ -16,6 +16,7 @@ from .cache import REPO, cache_dir, is_published, key_of, lock, publish, scratch
 from .console import Failure, say
 
 _KUBE_VERSION = "k8s.io/component-base/version"
+_OLDEST_GO = (1, 26)
 HOST_TOOLS = ("kube-apiserver", "etcd", "kubectl", "helm", "kind")
 
 
@@ -119,7 +120,7 @@ def build_key(program: str) -> str:
     module = MODULE_OF[program]
     sources = sorted((REPO / "tools" / module.folder).glob("*.go"))
     pins = [_module_file(module.folder, "go.mod"), _module_file(module.folder, "go.sum"), *(file.read_text() for file in sources)]
-    return key_of(program, *_flags(module), *pins, *_go_environment())
+    return key_of(program, *_flags(module), *pins, *go_environment())
 
 
 def pinned_version(folder: str) -> str:
@@ -151,7 +152,7 @@ def _build(module: GoModule, names: list[str]) -> None:
             if done.returncode:
                 raise Failure(
                     f"building {name} failed (above); in tools/{module.folder} check that `go mod download` works: "
-                    "it needs the Go module proxy that `go env GOPROXY` names"
+                    "it needs the Go module proxy that `go env GOPROXY` names, and the Go release that go.mod names"
                 )
             publish(output, bin_dir() / name, build_key(name))
 
@@ -184,12 +185,29 @@ def _module_file(folder: str, name: str) -> str:
 
 
 @functools.cache
-def _go_environment() -> tuple[str, ...]:
+def go_environment() -> tuple[str, ...]:
+    """Go's release and platform.
+
+    Raises: Failure when Go is not there, or too old for the pinned modules.
+    """
+    needed = ".".join(map(str, _OLDEST_GO))
     try:
         command = ["go", "env", "GOVERSION", "GOOS", "GOARCH"]
-        return tuple(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+        found = tuple(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
     except FileNotFoundError:
-        raise Failure("Go is not installed: install Go 1.26 or later and put `go` in PATH") from None
+        raise Failure(f"Go is not installed: install Go {needed} or newer (go.dev/dl) and put its `bin` folder in PATH") from None
+    if is_too_old(found[0]):
+        raise Failure(
+            f"`go version` says {found[0]}, and Go {needed} or newer is needed: "
+            "install it (go.dev/dl) and put its `bin` folder in PATH before the older one"
+        )
+    return found
+
+
+def is_too_old(release: str) -> bool:
+    """Whether a release such as `go1.25.3` cannot build the pinned modules; one that names no number is believed."""
+    number = re.search(r"go(\d+)\.(\d+)", release)
+    return number is not None and (int(number[1]), int(number[2])) < _OLDEST_GO
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
@@ -29,6 +29,7 @@ PREFIX = "localhost/modelship"
 NAMES = ("operator", "trainer", "triton", "front")  # what the chart's values name
 BASE_OF = {"trainer": "trainer-base"}  # passed to the Dockerfile as the build argument BASE
 ENV_FILE = REPO / ".cache" / "images.env"
+_REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 _IGNORED = ("__pycache__", "*.pyc", "*.egg-info")
 
 
@@ -81,9 +82,43 @@ def input_files(root: Path, dockerfile: str) -> list[Path]:
     return sorted(file for file in files if not _is_ignored(file.relative_to(root)))
 
 
+def push(engine: Engine, names: Mapping[str, str], registry: str) -> dict[str, str]:
+    """Push the images to `registry`; image to its full name there. The engine keeps only the names that it had."""
+    pushed = names_in(registry, names)
+    for name, target in pushed.items():
+        say(f"pushing {target}")
+        engine.run("tag", names[name], target)
+        done = engine.run("push", target, check=False, stdout=sys.stderr)
+        engine.succeeds("image", "rm", target)
+        if done.returncode:
+            host = registry.split("/")[0]
+            raise Failure(f"pushing {target} failed (above): log in with `tools/engine login {host}` if it asks who you are")
+    return pushed
+
+
+def names_in(registry: str, names: Mapping[str, str]) -> dict[str, str]:
+    """Image to its full name in `registry`: REGISTRY/modelship-NAME:TAG, with the tag that it has here.
+
+    Raises: Failure when that is not a registry's name.
+    """
+    if not registry:
+        raise Failure("no registry is named: `make push REGISTRY=registry.example.com/team`")
+    if not _REGISTRY.fullmatch(registry):
+        raise Failure(
+            f"{registry!r} is not the name of a registry: write REGISTRY=host[:port][/path], such as registry.example.com/team"
+        )
+    return {name: f"{registry}/modelship-{name}:{full_name.rsplit(':', 1)[1]}" for name, full_name in names.items()}
+
+
+def helm_command(names: Mapping[str, str]) -> str:
+    """What installs the operator with these images in the cluster of the user's kubeconfig."""
+    lines = ["helm upgrade --install modelship charts/modelship --namespace modelship-system --create-namespace"]
+    return " \\\n  ".join([*lines, *(f"--set images.{name}={full_name}" for name, full_name in names.items())])
+
+
 def load(engine: Engine, names: Collection[str]) -> None:
     """Bring the node those of the images that it lacks, layer by layer, and take older versions that nothing uses."""
-    if not engine.succeeds("container", "inspect", _node()):
+    if not engine.succeeds("container", "inspect", cluster.NODE):
         raise Failure("there is no cluster to load images into: run `make cluster`")
     with lock(f"load-{cluster.NAME}"):
         there = set(_in_node(engine, "images", "ls", "-q").split())
@@ -94,7 +129,7 @@ def load(engine: Engine, names: Collection[str]) -> None:
                 say(f"{name} is in the node: {size / 1e6:.1f} MB sent in {time.monotonic() - started:.1f} s")
         stale = replaced(there, set(names), _in_use())
         # Housekeeping: an image that a pod of this moment holds is taken the next time.
-        if stale and not engine.succeeds("exec", _node(), "crictl", "rmi", *stale):
+        if stale and not engine.succeeds("exec", cluster.NODE, "crictl", "rmi", *stale):
             say(f"older versions are still in use and stay: {', '.join(stale)}")
 
 
@@ -138,7 +173,7 @@ def _send(engine: Engine, name: str) -> int:
     rows = [line.split() for line in _in_node(engine, "snapshots", "ls").splitlines()[1:]]
     known = unpacked_layers(diff_ids, {row[0] for row in rows if row and row[-1] == "Committed"})
     # --discard-unpacked-layers: the node keeps the files, not also the archive they came from
-    command = ["exec", "-i", _node(), "ctr", "-n", "k8s.io", "images", "import", "--local", "--discard-unpacked-layers", "-"]
+    command = ["exec", "-i", cluster.NODE, "ctr", "-n", "k8s.io", "images", "import", "--local", "--discard-unpacked-layers", "-"]
     with tempfile.TemporaryFile() as output:
         importing = subprocess.Popen(
             [engine.name, *command], stdin=subprocess.PIPE, stdout=output, stderr=output, env=engine.environment
@@ -217,16 +252,12 @@ def _remove_older(engine: Engine, full_name: str) -> None:
     for image in engine.output("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines():
         if image.rsplit(":", 1)[0] == repository and image != full_name:
             engine.succeeds("image", "rm", image)
-    engine.succeeds("image", "prune", "--force")  # what only they were built from
+    engine.prune()  # what only they were built from
 
 
 def _in_node(engine: Engine, *arguments: str) -> str:
-    command = ("exec", _node(), "ctr", "-n", "k8s.io", *arguments)
+    command = ("exec", cluster.NODE, "ctr", "-n", "k8s.io", *arguments)
     return str(engine.run(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
-
-
-def _node() -> str:
-    return f"{cluster.NAME}-control-plane"
 
 
 def _is_ignored(path: Path) -> bool:
@@ -236,7 +267,9 @@ def _is_ignored(path: Path) -> bool:
 def main() -> None:
     """Run `tools/images`."""
     parser = argparse.ArgumentParser(prog="tools/images", description=__doc__)
-    parser.add_argument("verb", nargs="?", choices=["build", "load"], default="load", help="load (the default) builds first")
+    verb_help = "load (the default) and push build first"
+    parser.add_argument("verb", nargs="?", choices=["build", "load", "push"], default="load", help=verb_help)
+    parser.add_argument("registry", nargs="?", default="", help="with push: where to, such as registry.example.com/team")
     parser.add_argument("--print", action="store_true", help="only print what was built last: OPERATOR=NAME and so on")
     arguments = parser.parse_args()
     if arguments.print:
@@ -244,8 +277,13 @@ def main() -> None:
             raise Failure("no image was built yet: run `make images`")
         print(ENV_FILE.read_text(), end="")
         return
+    if arguments.verb == "push":
+        names_in(arguments.registry, {})  # a wrong name is said now, not after minutes
     engine = engines.find()
     names = build_all(engine)
+    if arguments.verb == "push":
+        print(helm_command(push(engine, names, arguments.registry)))
+        return
     if arguments.verb == "load":
         load(engine, names.values())
     print(ENV_FILE.read_text(), end="")

@@ -76,7 +76,7 @@ def _build(engine: Engine, name: str) -> None:
     for image in engine.output("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines():
         if image.startswith(f"{PREFIX}/kind-node:") and image != name:
             engine.succeeds("image", "rm", image)  # an older one; kept while a cluster runs on it
-    engine.succeeds("image", "prune", "--force")
+    engine.prune()
 
 
 def _lay_out(context: Path) -> str:
@@ -113,11 +113,13 @@ def _build_components(engine: Engine, context: Path, sandbox: str) -> None:
     command = [str(gotools.bin_dir() / "kubeadm"), "config", "images", "list", "--kubernetes-version", version]
     required = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     images = component_images(required, gotools.pinned_version("kube-router")) | {"pause": sandbox}
-    for target, image in images.items():
-        build(engine, context / "components", SOURCE / "Dockerfile.components", image, "--target", target)
     multiple = ["--multi-image-archive"] if engine.name == "podman" else []
-    engine.run("save", *multiple, "-o", str(context / "components.tar"), *images.values(), stderr=subprocess.DEVNULL)
-    engine.run("image", "rm", "--force", *images.values(), stdout=subprocess.DEVNULL)
+    try:
+        for target, image in images.items():
+            build(engine, context / "components", SOURCE / "Dockerfile.components", image, "--target", target)
+        engine.run("save", *multiple, "-o", str(context / "components.tar"), *images.values(), stderr=subprocess.DEVNULL)
+    finally:  # they are in the node from here on, or were in vain
+        engine.succeeds("image", "rm", "--force", *images.values())
     shutil.rmtree(context / "components")
 
 

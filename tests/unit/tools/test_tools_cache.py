@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tools.localcluster.cache import is_published, key_of, publish, scratch, tree_key
+from tools.localcluster.cache import is_published, key_of, lock, publish, remove_cache, scratch, tree_key, write_atomically
 
 pytestmark = pytest.mark.unit
 
@@ -73,3 +73,32 @@ def test_scratch_starts_empty_after_a_killed_run(tmp_path: Path, monkeypatch: py
     with scratch("work") as folder:
         assert list(folder.iterdir()) == []
     assert not folder.exists()
+
+
+def test_what_is_not_ours_stays_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELSHIP_CACHE", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    theirs = [tmp_path / "bin" / "of-the-user", tmp_path / "photos" / "a.jpg"]
+    for file in theirs:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+    (tmp_path / "built").write_text("")
+    publish(tmp_path / "built", tmp_path / "bin" / "kubectl", "key")
+    write_atomically(tmp_path / "registry.json", "{}")
+    (tmp_path / "tritonserver-0" / "bin").mkdir(parents=True)
+    (tmp_path / ".image-front").mkdir()
+    with lock("image-front"):
+        pass
+    remove_cache()
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(theirs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "photos"]
+
+
+def test_a_cache_folder_of_ours_alone_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELSHIP_CACHE", str(tmp_path / "cache"))
+    write_atomically(tmp_path / "cache" / "pip.conf", "")
+    with lock("cluster-modelship"):
+        pass
+    remove_cache()
+    assert list(tmp_path.iterdir()) == []
+    remove_cache()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from tools.localcluster import gotools
+from fake_engine import FakeEngine
+from tools.localcluster import base_image, cluster, gotools
 from tools.localcluster.base_image import debian_sources
-from tools.localcluster.cluster import configuration
+from tools.localcluster.cluster import configuration, is_alive, next_step
 from tools.localcluster.console import Failure
-from tools.localcluster.engine import forget_dead_podman
+from tools.localcluster.engine import Engine, NoEngine, forget_dead_podman
+from tools.localcluster.machine import lacks
 from tools.localcluster.node_image import component_images, storage_manifest
 
 pytestmark = pytest.mark.unit
@@ -97,3 +101,143 @@ def test_each_go_module_pins_its_tools(module: gotools.GoModule) -> None:
 def test_an_unknown_tool_is_named() -> None:
     with pytest.raises(Failure, match="unknown tool 'kubctl'"):
         gotools.ensure(("kubctl",))
+
+
+@pytest.mark.parametrize(
+    ("engine", "status", "process_lives", "step"),
+    [
+        ("docker", "", False, "create"),
+        ("docker", "running", True, "ask"),
+        ("docker", "running", False, "ask"),  # Docker may run in a machine of its own
+        ("docker", "exited", False, "start"),
+        ("podman", "", False, "create"),
+        ("podman", "running", True, "ask"),
+        ("podman", "paused", True, "ask"),
+        ("podman", "running", False, "replace"),
+        ("podman", "exited", False, "replace"),
+    ],
+)
+def test_a_node_is_replaced_only_where_it_cannot_come_back(engine: str, status: str, process_lives: bool, step: str) -> None:
+    assert next_step(engine, status, process_lives) == step
+
+
+def test_a_process_that_ended_is_not_alive_even_if_nobody_waited_for_it() -> None:
+    assert is_alive(os.getpid())
+    assert not is_alive(0)
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    ended.stdout.read()  # until its end
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert not is_alive(ended.pid)
+    ended.wait()
+
+
+@pytest.fixture
+def did(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What `up` does to the cluster, whose API server is silent unless the test says otherwise."""
+    done: list[str] = []
+    monkeypatch.setenv("MODELSHIP_CACHE", str(tmp_path))
+    monkeypatch.setattr(gotools, "ensure", lambda programs: None)
+    monkeypatch.setattr(cluster, "_answers", lambda engine, patience: False)
+    monkeypatch.setattr(cluster, "_delete", lambda engine: done.append("delete"))
+    monkeypatch.setattr(cluster, "_create", lambda engine, image: done.append("create"))
+    monkeypatch.setattr(cluster.node_image, "ensure", lambda engine: "")
+    return done
+
+
+def test_a_silent_cluster_is_not_deleted(did: list[str]) -> None:
+    engine = FakeEngine("podman", {"ps --all": "0123", "inspect --format": f"running {os.getpid()}"})
+    with pytest.raises(Failure, match=r"`make cluster-clean cluster`.*data in it will be lost"):
+        cluster.up(engine)
+    assert did == []
+
+
+def test_a_stopped_cluster_is_started_under_docker(did: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_answers", lambda engine, patience: True)
+    monkeypatch.setattr(cluster, "_tell_if_older", lambda engine: None)
+    engine = FakeEngine("docker", {"ps --all": "0123", "inspect --format": "exited 0", f"start {cluster.NODE}": ""})
+    cluster.up(engine)
+    assert f"start {cluster.NODE}" in engine.asked
+    assert did == []
+
+
+@pytest.mark.parametrize("state", ["exited 0", "running 0"])
+def test_a_node_that_podman_cannot_bring_back_is_made_again(did: list[str], state: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.up(FakeEngine("podman", {"ps --all": "0123", "inspect --format": state}))
+    assert did == ["delete", "create"]
+    assert "its data is lost" in capsys.readouterr().err
+
+
+def test_kind_s_network_stays_while_anything_uses_it(did: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "KUBECONFIG", tmp_path / "kubeconfig")
+    monkeypatch.setattr(cluster, "_LOGS", tmp_path / "logs")
+    used, free = FakeEngine("docker", {"ps --all": "0123456789ab"}), FakeEngine("docker", {"ps --all": ""})
+    for engine in (used, free):
+        cluster.down(engine)
+    assert "network rm kind" not in used.asked
+    assert "network rm kind" in free.asked
+
+
+def test_only_our_images_are_pruned_and_a_pulled_base_stays() -> None:
+    pulled, bootstrapped = (
+        FakeEngine("podman", {"image ls": "localhost/modelship/front:1\nlocalhost/theirs:1", "image inspect": labels})
+        for labels in ("null", '{"dev.modelship.base": "bootstrapped"}')
+    )
+    for engine in (pulled, bootstrapped):
+        cluster.remove_images(engine)
+        assert [line for line in engine.asked if "prune" in line] == ["image prune --force --filter label=dev.modelship"]
+    removed = [line for line in pulled.asked if line.startswith("image rm")]
+    assert removed == ["image rm --force localhost/modelship/front:1"]
+    assert bootstrapped.asked[-1] == "image rm debian:bookworm-slim"
+
+
+def test_all_else_goes_where_no_engine_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find() -> Engine:
+        raise NoEngine("neither answers")
+
+    monkeypatch.setattr(cluster.engines, "find", find)
+    monkeypatch.setattr(cluster, "REPO", tmp_path)
+    monkeypatch.setenv("MODELSHIP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / ".cache").mkdir()
+    with pytest.raises(NoEngine):
+        cluster._down(everything=False)
+    cluster._down(everything=True)
+    assert not (tmp_path / ".cache").exists()
+
+
+def test_a_no_is_believed_for_an_hour_a_yes_for_good() -> None:
+    no, yes = {"answers": False, "time": 1000.0}, {"answers": True, "time": 1000.0}
+    assert base_image.believed(no, 1000.0 + 3599) is False
+    assert base_image.believed(no, 1000.0 + 3600) is None
+    assert base_image.believed(no, 999.0) is None, "the clock was set back"
+    assert base_image.believed(yes, 1e12) is True
+    assert base_image.believed(None, 1000.0) is None
+    assert base_image.believed({"answers": False}, 1000.0) is None, "an older release of these tools stored no time"
+
+
+def test_each_engine_is_asked_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELSHIP_CACHE", str(tmp_path))
+    monkeypatch.delenv("MODELSHIP_REGISTRY", raising=False)
+    pull = f"pull {base_image.NAME}"
+    (tmp_path / "registry.json").write_text('{"answers": false}')
+    podman, docker = FakeEngine("podman", {pull: "too late"}), FakeEngine("docker", {pull: ""})
+    assert [base_image.registry_answers(engine) for engine in (podman, docker, podman, docker)] == [False, True, False, True]
+    assert podman.asked == docker.asked == [pull]
+    monkeypatch.setattr(base_image.time, "time", lambda: os.stat(tmp_path / "registry.json").st_mtime + 3700)
+    assert base_image.registry_answers(FakeEngine("podman", {pull: ""})), "asked again after an hour"
+
+
+@pytest.mark.parametrize(("release", "old"), [("go1.25.9", True), ("go1.26.0", False), ("go1.26rc1", False), ("go2.0", False)])
+def test_an_old_go_is_said_before_it_fails(release: str, old: bool) -> None:
+    assert gotools.is_too_old(release) is old
+
+
+def test_a_machine_that_cannot_run_it_is_told_why() -> None:
+    assert list(lacks("Linux", "x86_64", (3, 11), tests=True)) == []
+    assert list(lacks("Linux", "x86_64", (3, 13), tests=False)) == []
+    (arm,) = lacks("Linux", "aarch64", (3, 12), tests=False)
+    assert "x86-64" in arm
+    (newer,) = lacks("Linux", "x86_64", (3, 13), tests=True)
+    assert "3.11 itself" in newer
+    (older,) = lacks("Linux", "x86_64", (3, 10), tests=False)
+    assert "3.11 or newer" in older

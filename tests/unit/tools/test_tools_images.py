@@ -5,13 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
-from tools.localcluster.building import pip_settings
+from fake_engine import FakeEngine
+from tools.localcluster.building import lacks_buildx, pip_settings
 from tools.localcluster.console import Failure
-from tools.localcluster.images import chain_ids, input_files, named_index, replaced, unpacked_layers, without_layers
+from tools.localcluster.images import (
+    chain_ids,
+    helm_command,
+    input_files,
+    named_index,
+    names_in,
+    push,
+    replaced,
+    unpacked_layers,
+    without_layers,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -80,3 +92,43 @@ def test_an_older_image_stays_in_the_node_while_anything_mentions_it() -> None:
     old, used, new = (f"x/trainer:{digit * 12}" for digit in "123")
     there = {old, used, new, "x/trainer:mine", f"x/trainer-base:{'1' * 12}", "kube/etcd:1"}
     assert replaced(there, {new}, f'{{"args": ["--trainer-image={used}"]}}') == [old]
+
+
+def test_a_build_that_fails_for_lack_of_buildx_is_told_from_others() -> None:
+    assert lacks_buildx("ERROR: BuildKit is enabled but the buildx component is missing or broken.\n")
+    assert not lacks_buildx("COPY failed: no such file\n")
+
+
+def test_pushed_images_keep_their_tag_and_helm_is_told_all_four() -> None:
+    names = {name: f"localhost/modelship/{name}:0123456789ab" for name in ("operator", "trainer", "triton", "front")}
+    pushed = names_in("registry.example.com:5000/team", names)
+    assert pushed["front"] == "registry.example.com:5000/team/modelship-front:0123456789ab"
+    command = helm_command(pushed).replace("\\\n ", "")
+    assert command.startswith("helm upgrade --install modelship charts/modelship --namespace modelship-system")
+    assert re.findall(r"--set images\.(\w+)=(\S+)", command) == list(pushed.items())
+
+
+def test_a_push_leaves_no_name_in_the_engine_whether_it_succeeds_or_not() -> None:
+    there, here = "registry.example.com/team/modelship-front:0123456789ab", "localhost/modelship/front:0123456789ab"
+    works, fails = FakeEngine("podman", {f"push {there}": ""}), FakeEngine("podman")
+    assert push(works, {"front": here}, "registry.example.com/team") == {"front": there}
+    with pytest.raises(Failure, match=r"`tools/engine login registry\.example\.com`"):
+        push(fails, {"front": here}, "registry.example.com/team")
+    assert works.asked == fails.asked == [f"tag {here} {there}", f"push {there}", f"image rm {there}"]
+
+
+@pytest.mark.parametrize("registry", ["", "https://registry.example.com", "registry.example.com/", "registry.example.com/Team"])
+def test_what_is_no_registry_is_said(registry: str) -> None:
+    with pytest.raises(Failure, match=r"registry\.example\.com/team"):
+        names_in(registry, {})
+
+
+@pytest.mark.parametrize(
+    "dockerfile", sorted((Path(__file__).parents[3] / "images").glob("*/Dockerfile")), ids=lambda path: path.parent.name
+)
+def test_each_stage_that_the_image_does_not_stand_on_is_labelled(dockerfile: Path) -> None:
+    """The image itself is labelled by the build, what lies below it goes with it; other stages would stay when it goes."""
+    stages = [part.splitlines() for part in re.split(r"^FROM ", dockerfile.read_text(), flags=re.M)[1:]]
+    bases = {stage[0].split()[0] for stage in stages}
+    for stage in stages[:-1]:
+        assert stage[0].split()[-1] in bases or stage[1] == "LABEL dev.modelship=image", stage[0]
