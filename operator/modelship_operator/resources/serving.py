@@ -32,6 +32,16 @@ HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 _TRITON_HTTP, _TRITON_GRPC, _TRITON_METRICS = 18000, 18001, 18002
 _MODELS = "/models"
 _DRAIN_SECONDS, _TRITON_EXIT_SECONDS, _SLACK_SECONDS = 5, 20, 5
+_PROBE_SECONDS = 10
+"""What a probe waits at least: `access.timeoutSeconds` of 1 must not make a moment's queue a reason to restart."""
+
+# What the front holds at once, so that no request, however slow or large, gets the pod evicted or out of memory.
+# Memory: a request costs 160 KiB of body (1.25 buffers of 128 KiB) and 288 KiB of answer, a connection beside them at most 40 KiB:
+# 256 x 448 KiB + 4096 x 40 KiB + 16 MiB of nginx = 288 MiB.
+# Disk: an upload is a request whose body may exceed its buffer. As many may run as fill 2 GiB, and two always.
+_REQUESTS = 256
+_FRONT_MEMORY = "384Mi"
+_SPOOL_MEBIBYTES, _SPOOL_SLACK_MEBIBYTES = 2048, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,11 @@ def pod_template(settings: PodSettings, serving: Serving) -> Json:
             **placement(settings, serving.spec.compute),
         },
     }
+
+
+def uploads(serving: Serving) -> int:
+    """Requests with large bodies that the front takes at once: those that its spool has room for."""
+    return min(_REQUESTS, max(2, _SPOOL_MEBIBYTES // serving.spec.access.max_body_mebibytes))
 
 
 def device(serving: Serving) -> Device:
@@ -178,14 +193,18 @@ def _triton_arguments(serving: Serving) -> list[str]:
 def _inference_probe(serving: Serving, *, period: int, failures: int) -> Json:
     """One real inference: a crashed backend process leaves the model READY while it answers 500.
 
+    It waits in the queue with the clients' requests, so it waits as long as they are promised to: busy is not broken.
     By exec, as kubelet does not reach the pod's loopback; curl is in both Triton images; no shell.
     """
+    patience = max(_PROBE_SECONDS, serving.spec.access.timeout_seconds)
     url = f"http://127.0.0.1:{_TRITON_HTTP}/v2/models/{serving.model}/infer"
     command = [
-        *("curl", "--silent", "--show-error", "--fail", "--max-time", "5", "--output", "/dev/null"),
+        *("curl", "--silent", "--show-error", "--fail", "--max-time", str(patience), "--output", "/dev/null"),
         *("--header", "Content-Type: application/json", "--data-binary", f"@{_MODELS}/{serving.model}/sample.json", url),
     ]
-    return {"exec": {"command": command}, "periodSeconds": period, "timeoutSeconds": 6, "failureThreshold": failures}
+    # kubelet's own limit comes after curl's: starting a process takes seconds where the node is busy.
+    limit = patience + _SLACK_SECONDS
+    return {"exec": {"command": command}, "periodSeconds": period, "timeoutSeconds": limit, "failureThreshold": failures}
 
 
 def _front(settings: PodSettings, serving: Serving) -> Json:
@@ -199,6 +218,8 @@ def _front(settings: PodSettings, serving: Serving) -> Json:
         "env": [
             {"name": "FRONT_MAX_BODY", "value": f"{access.max_body_mebibytes}m"},
             {"name": "FRONT_TIMEOUT", "value": f"{access.timeout_seconds}s"},
+            {"name": "FRONT_REQUESTS", "value": str(_REQUESTS)},
+            {"name": "FRONT_UPLOADS", "value": str(uploads(serving))},
             {"name": "FRONT_DRAIN_SECONDS", "value": str(_DRAIN_SECONDS)},
         ],
         "ports": [
@@ -209,7 +230,7 @@ def _front(settings: PodSettings, serving: Serving) -> Json:
         "lifecycle": {"preStop": {"exec": {"command": ["front", "drain"]}}},
         "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {"httpGet": {"path": "/healthz", "port": "metrics"}, "periodSeconds": 10, "timeoutSeconds": 2},
-        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": _FRONT_MEMORY}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
         "volumeMounts": [{"name": "front-tmp", "mountPath": "/tmp"}],  # noqa: S108 - a mount in the pod
@@ -218,13 +239,15 @@ def _front(settings: PodSettings, serving: Serving) -> Json:
 
 def _volumes(serving: Serving) -> list[Json]:
     claim = claim_of(serving.artifact.uri)
-    store = [{"name": "store", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}] if claim else []
+    # Read-only is the mount. Of the claim it would ask some drivers for a read-only attachment, which conflicts with a training
+    # on the same node that writes to the same disk.
+    store = [{"name": "store", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
+    spool = uploads(serving) * serving.spec.access.max_body_mebibytes + _SPOOL_SLACK_MEBIBYTES
     return [
         *store,
         {"name": "models", "emptyDir": {}},
         # 1 MiB an instance, more for large tensors; it counts as memory.
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
         {"name": "triton-tmp", "emptyDir": {"sizeLimit": "256Mi"}},
-        # Request bodies over 1 MiB are buffered here.
-        {"name": "front-tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+        {"name": "front-tmp", "emptyDir": {"sizeLimit": f"{spool}Mi"}},
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,11 @@ import httpx
 import pytest
 from serving_artifacts import write_artifact
 
+from modelship_operator.api.deployment import ModelDeploymentSpec
+from modelship_operator.resources.common import Json, Owner
+from modelship_operator.resources.serving import Serving, pod_template
+from modelship_operator.resources.settings import PodSettings
+from modelship_trainer.protocol import ArtifactRef
 from modelship_trainer.serving import repository
 from modelship_trainer.serving.options import Batching, Optimization
 
@@ -76,7 +82,11 @@ class Pod:
     ports: dict[str, int] = field(
         default_factory=lambda: {name: free_port() for name in ("http", "grpc", "metrics", "t_http", "t_grpc", "t_metrics")}
     )
+    access: Json = field(default_factory=lambda: {"maxBodyMebibytes": 1, "timeoutSeconds": 20})
+    """`spec.access` of the ModelDeployment."""
     front_run: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="modelship-front-")))
+    front_settings: dict[str, str] = field(default_factory=dict)
+    """Variables of the front that a test wants otherwise."""
     triton: subprocess.Popen[bytes] | None = None
     front: subprocess.Popen[bytes] | None = None
 
@@ -98,6 +108,26 @@ class Pod:
     def front_log(self) -> str:
         return (self.root / "front.log").read_text(encoding="utf-8")
 
+    def container(self, name: str) -> Json:
+        """A container of the pod, as the operator asks for it."""
+        spec = ModelDeploymentSpec.model_validate({"modelRef": {"training": self.model}, "access": self.access})
+        digest = "sha256:" + "0" * 64
+        artifact = ArtifactRef(uri=f"pvc://models/{digest.replace(':', '-')}", digest=digest)
+        serving = Serving(Owner("ModelDeployment", "team-a", self.model, "uid"), spec, artifact)
+        pod = pod_template(PodSettings("trainer", "triton", "front", "operator"), serving)["spec"]
+        return next(entry for entry in [*pod["initContainers"], *pod["containers"]] if entry["name"] == name)
+
+    def here(self, argument: str) -> str:
+        """An argument of a container with this machine's ports and folder."""
+        for there, port in (("18000", "t_http"), ("18001", "t_grpc"), ("18002", "t_metrics")):
+            argument = argument.replace(there, str(self.ports[port]))
+        return re.sub("^(@|--model-repository=)/models", rf"\g<1>{self.models}", argument)
+
+    @property
+    def probe(self) -> list[str]:
+        """Triton's liveness probe."""
+        return [self.here(part) for part in self.container("triton")["livenessProbe"]["exec"]["command"]]
+
     def answers(self, url: str) -> bool:
         try:
             return httpx.get(url).status_code == 200
@@ -105,14 +135,11 @@ class Pod:
             return False
 
     def start_triton(self) -> None:
-        """Start it with the arguments of docs/serving.md, other ports; returns when the model is ready."""
-        arguments = [
-            f"--model-repository={self.models}", f"--backend-directory={self.triton_root}/backends", "--model-control-mode=none",
-            "--disable-auto-complete-config", "--strict-readiness=true", "--exit-on-error=true", "--exit-timeout-secs=2",
-            "--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1", "--allow-gpu-metrics=false",
-            f"--http-port={self.ports['t_http']}", f"--grpc-port={self.ports['t_grpc']}",
-            f"--metrics-port={self.ports['t_metrics']}",
-        ]  # fmt: skip
+        """Start it with the operator's arguments, here; returns when the model is ready."""
+        arguments = [self.here(argument) for argument in self.container("triton")["args"]]
+        # Tests crash the backend, and Triton's exit then takes all of its timeout.
+        arguments = [re.sub("^(--exit-timeout-secs)=.*", r"\1=2", argument) for argument in arguments]
+        arguments.append(f"--backend-directory={self.triton_root}/backends")
         libraries = f"{self.triton_root}/lib:{sysconfig.get_config_var('LIBDIR')}"
         environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
         with (self.root / "triton.log").open("wb") as log:
@@ -130,8 +157,10 @@ class Pod:
     def front_environment(self) -> dict[str, str]:
         return {
             **os.environ,
+            **{entry["name"]: entry["value"] for entry in self.container("front")["env"]},
+            **self.front_settings,
             "FRONT_ADDRESS": "127.0.0.1", "FRONT_RUN": str(self.front_run), "FRONT_CONF": str(self.root / "conf"),
-            "FRONT_TEMPLATE": str(IMAGES / "front/nginx.conf.template"), "FRONT_MAX_BODY": "1m", "FRONT_TIMEOUT": "20s",
+            "FRONT_TEMPLATE": str(IMAGES / "front/nginx.conf.template"),
             "FRONT_DRAIN_SECONDS": "0", "FRONT_HTTP_PORT": str(self.ports["http"]), "FRONT_GRPC_PORT": str(self.ports["grpc"]),
             "FRONT_METRICS_PORT": str(self.ports["metrics"]), "TRITON_HTTP": self.address("t_http"),
             "TRITON_GRPC": self.address("t_grpc"), "TRITON_METRICS": self.address("t_metrics"),
@@ -164,10 +193,12 @@ class Pod:
         shutil.rmtree(self.front_run, ignore_errors=True)
 
 
-def make_pod(root: Path, triton_root: Path, batching: Batching, optimization: Optimization) -> Pod:
-    """Artifact, init step, Triton, front; as a pod starts."""
-    pod = Pod(root, triton_root)
-    digest = write_artifact(root / "artifact")
+def make_pod(
+    root: Path, triton_root: Path, batching: Batching, optimization: Optimization, *, work: int = 0, **settings: str
+) -> Pod:
+    """Artifact, init step, Triton, front; as a pod starts. `work` makes each inference slow."""
+    pod = Pod(root, triton_root, front_settings=settings)
+    digest = write_artifact(root / "artifact", work)
     repository.publish(root / "artifact", digest, pod.model, pod.models, repository.Serving(batching, optimization))
     try:
         pod.start_triton()

@@ -65,6 +65,47 @@ def churn_graph() -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(ml, 3)], ir_version=9)
 
 
+def slow_churn_graph(work: int) -> Any:
+    """The same answers, after `work` products of two 1024 x 1024 matrices for each run."""
+    model = churn_graph()
+    size = [1024, 1024]
+    square = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name in ("in", "out")]
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["in", "in"], ["product"]),
+            helper.make_node("Tanh", ["product"], ["out"]),
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+        ],
+        "work",
+        [
+            helper.make_tensor_value_info("index", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            square[0],
+        ],
+        [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []), square[1]],
+    )
+    # The work hangs on the input, so that no optimiser does it once and for all, and ends in a zero that is added to it.
+    nodes = [
+        helper.make_node("ReduceMax", ["age"], ["top"], keepdims=1),
+        helper.make_node("Expand", ["top", "size"], ["square"]),
+        helper.make_node("Loop", ["work", "", "square"], ["worked"], body=body),
+        helper.make_node("ReduceMax", ["worked"], ["one"], keepdims=0),
+        helper.make_node("Mul", ["one", "zero"], ["nothing"]),
+        helper.make_node("Add", ["age", "nothing"], ["age_later"]),
+    ]
+    model.graph.node[0].input[0] = "age_later"
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    model.graph.initializer.extend(
+        [
+            helper.make_tensor("size", TensorProto.INT64, [2], size),
+            helper.make_tensor("work", TensorProto.INT64, [], [work]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+        ]
+    )
+    return model
+
+
 SIGNATURE = {
     "schemaVersion": 1,
     "task": "classification",
@@ -80,10 +121,10 @@ SIGNATURE = {
 }
 
 
-def write_artifact(folder: Path) -> str:
-    """Publish the churn artifact in `folder`; returns its digest."""
+def write_artifact(folder: Path, work: int = 0) -> str:
+    """Publish the churn artifact in `folder`, slow by `work`; returns its digest."""
     folder.mkdir(parents=True)
-    save(churn_graph(), str(folder / "model.onnx"))
+    save(slow_churn_graph(work) if work else churn_graph(), str(folder / "model.onnx"))
     (folder / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (folder / "signature.json").write_text(json.dumps(SIGNATURE))
     (folder / "sample.json").write_text(json.dumps(sample_request([{"age": 40.0, "plan": "pro"}])))

@@ -10,6 +10,9 @@ import signal
 import socket
 import subprocess
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,11 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-import yaml
-from conftest import IMAGES, ROOT, Pod, wait_for
+from conftest import IMAGES, Pod, make_pod, wait_for
 from serving_artifacts import CLASSES, expected_probability, sample_request
 from tritonclient.utils import InferenceServerException
+
+from modelship_trainer.serving.options import Batching, Optimization
 
 pytestmark = pytest.mark.integration
 
@@ -230,6 +234,115 @@ def test_compressed_requests_are_refused(pod: Pod) -> None:
     assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
 
 
+# --- how much at once ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def narrow_pod(tmp_path_factory: pytest.TempPathFactory, triton_root: Path) -> Iterator[Pod]:
+    """A front that takes three requests at once, one of them large."""
+    root = tmp_path_factory.mktemp("narrow")
+    made = make_pod(root, triton_root, Batching(), Optimization(), FRONT_REQUESTS="3", FRONT_UPLOADS="1")
+    yield made
+    made.stop()
+
+
+def stalled(pod: Pod, *headers: str, body: bytes = b"x") -> socket.socket:
+    """A request whose body never ends."""
+    connection = socket.create_connection(("127.0.0.1", pod.ports["http"]), timeout=10)
+    head = "\r\n".join([f"POST {pod.infer_path} HTTP/1.1", "Host: x", *headers])
+    connection.sendall(f"{head}\r\n\r\n".encode() + body)
+    return connection
+
+
+def infer_status(pod: Pod) -> int:
+    return httpx.post(pod.url() + pod.infer_path, json=sample_request(ROWS)).status_code
+
+
+def grpc_status(pod: Pod) -> str:
+    with triton_grpc.InferenceServerClient(pod.address()) as client:
+        try:
+            client.infer(pod.model, grpc_inputs(triton_grpc, ROWS))
+        except InferenceServerException as error:
+            return f"{error.status()} {error.message()}"
+    return "OK"
+
+
+def test_more_requests_than_the_front_may_hold_are_refused_by_name(narrow_pod: Pod) -> None:
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(stalled(narrow_pod, "Content-Length: 100"))
+        wait_for(lambda: infer_status(narrow_pod) == 503, "the limit is reached")
+        response = httpx.post(narrow_pod.url() + narrow_pod.infer_path, json=sample_request(ROWS))
+        assert "too many requests at once: this pod answers 3" in response.json()["error"]
+        assert grpc_status(narrow_pod).startswith("StatusCode.UNAVAILABLE too many requests at once: this pod answers 3")
+        # A busy pod is not a broken one: kubelet's question, and a client's, are not counted.
+        assert httpx.get(f"{narrow_pod.url()}/v2/models/churn/ready").status_code == 200
+        with triton_grpc.InferenceServerClient(narrow_pod.address()) as client:
+            assert client.is_server_ready()
+            assert client.is_model_ready(narrow_pod.model)
+    wait_for(lambda: infer_status(narrow_pod) == 200, "places are free again")
+    assert grpc_status(narrow_pod) == "OK"
+
+
+def test_calls_on_one_grpc_connection_are_counted_each(narrow_pod: Pod) -> None:
+    with ExitStack() as held:
+        client = held.enter_context(triton_grpc.InferenceServerClient(narrow_pod.address()))
+        stubs = [client._client_stub.ModelStreamInfer(iter(threading.Event().wait, True)) for _ in range(3)]
+        wait_for(lambda: "too many" in grpc_status(narrow_pod), "the limit is reached")
+        assert infer_status(narrow_pod) == 503
+        for stub in stubs:
+            stub.cancel()
+    wait_for(lambda: infer_status(narrow_pod) == 200, "places are free again")
+
+
+def test_connections_that_ask_nothing_do_not_count(narrow_pod: Pod) -> None:
+    with ExitStack() as held:
+        clients = [held.enter_context(httpx.Client()) for _ in range(20)]
+        for _ in range(2):
+            for client in clients:
+                answer = client.post(narrow_pod.url() + narrow_pod.infer_path, json=sample_request(ROWS))
+                assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 900000", "Transfer-Encoding: chunked"])
+def test_uploads_are_fewer_than_requests(narrow_pod: Pod, header: str) -> None:
+    """A small request passes beside an upload that stalls; a second upload does not, whatever it says of its length."""
+    with stalled(narrow_pod, header, body=b"1\r\nx\r\n"):
+        wait_for(lambda: upload_status(narrow_pod) == 503, "the limit is reached")
+        assert infer_status(narrow_pod) == 200
+        assert grpc_status(narrow_pod) == "OK"
+    wait_for(lambda: upload_status(narrow_pod) != 503, "the place is free again")
+
+
+def upload_status(pod: Pod) -> int:
+    return httpx.post(pod.url() + pod.infer_path, content=b"x" * 200_000).status_code
+
+
+def test_only_uploads_reach_the_disk(narrow_pod: Pod) -> None:
+    """What is under 100 kB stays in its buffer, and gRPC streams through, so the spool holds the uploads alone."""
+    small = stalled(narrow_pod, "Content-Length: 99999", body=b"x" * 99_998)
+    age = triton_grpc.InferInput("age", [200_000, 1], "FP32")
+    age.set_data_from_numpy(np.zeros((200_000, 1), np.float32))
+    with small, triton_grpc.InferenceServerClient(narrow_pod.address()) as client:
+        with pytest.raises(InferenceServerException, match="expected 2 inputs"):
+            client.infer(narrow_pod.model, [age])
+        assert spooled(narrow_pod) == 0
+        with stalled(narrow_pod, "Content-Length: 900000", body=b"x" * 800_000):
+            wait_for(lambda: 0 < spooled(narrow_pod) <= 900_000, "the upload is on disk")
+    wait_for(lambda: spooled(narrow_pod) == 0, "nothing is left of it")
+
+
+def spooled(pod: Pod) -> int:
+    """Bytes of request bodies on disk now. nginx unlinks such a file as it opens it, so it is seen only where it is held open."""
+    assert pod.front is not None
+    size = 0
+    for worker in Path(f"/proc/{pod.front.pid}/task/{pod.front.pid}/children").read_text().split():
+        for descriptor in Path(f"/proc/{worker}/fd").iterdir():
+            if str(descriptor.readlink()).startswith(f"{pod.front_run}/body/"):
+                size += descriptor.stat().st_size
+    return size
+
+
 def test_errors_of_triton_arrive_as_they_are(pod: Pod) -> None:
     response = httpx.post(pod.url() + pod.infer_path, json={"inputs": []})
     assert response.status_code == 400
@@ -259,22 +372,61 @@ def test_the_front_refuses_settings_that_are_not_what_they_should_be(pod: Pod, s
 # --- probes and endings -------------------------------------------------------------------------------------------------------
 
 
-def probe_command(pod: Pod) -> list[str]:
-    """The liveness probe that docs/serving.md publishes, with this pod's port and folder."""
-    text = re.search(r"```yaml\n(.*?)```", (ROOT / "docs/serving.md").read_text(), re.S)
-    assert text
-    triton = yaml.safe_load(text[1])["spec"]["template"]["spec"]["initContainers"][1]
-    command: list[str] = triton["livenessProbe"]["exec"]["command"]
-    return [part.replace("127.0.0.1:18000", pod.address("t_http")).replace("/models", str(pod.models), 1)
-            if part.startswith("@") else part.replace("127.0.0.1:18000", pod.address("t_http")) for part in command]  # fmt: skip
+def probed(pod: Pod) -> int:
+    """What the probe's curl exits with: 22 is an HTTP error, 28 its patience."""
+    return subprocess.run(pod.probe, check=False, capture_output=True).returncode
+
+
+def test_a_busy_pod_passes_its_probe_and_a_crash_under_load_does_not(slow_pod: Pod) -> None:
+    """A queue of more than 5 s, which once were the probe's patience, is no failure; a crashed backend is one at once."""
+    over = threading.Event()
+    answers: list[int] = []
+
+    def ask() -> None:
+        with httpx.Client(timeout=60) as client:
+            while not over.is_set():
+                answers.append(client.post(slow_pod.url() + slow_pod.infer_path, json=sample_request(ROWS[:1])).status_code)
+
+    one = seconds(lambda: httpx.post(slow_pod.url() + slow_pod.infer_path, json=sample_request(ROWS[:1]), timeout=60))
+    clients = int(8 / one) + 1
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        asking = [pool.submit(ask) for _ in range(clients)]
+        try:
+            wait_for(lambda: len(answers) >= clients, "the queue is as long as it gets", 60)
+            codes: list[int] = []
+            assert seconds(lambda: codes.append(probed(slow_pod))) > 5, "the pod was not busy"
+            assert codes == [0]
+            assert set(answers) == {200}
+        finally:
+            over.set()
+        (stub,) = slow_pod.stub_pids()
+        os.kill(stub, signal.SIGKILL)
+        assert probed(slow_pod) == 22, "what waited in the queue is answered with an error, and so is the probe"
+        assert seconds(lambda: codes.append(probed(slow_pod))) < 3
+        assert codes[-1] == 22
+        for client in asking:
+            client.result()
+
+
+def seconds(act: Callable[[], Any]) -> float:
+    start = time.monotonic()
+    act()
+    return time.monotonic() - start
+
+
+@pytest.fixture
+def slow_pod(tmp_path: Path, triton_root: Path) -> Iterator[Pod]:
+    """Each request is a run of its own and takes most of a second."""
+    made = make_pod(tmp_path, triton_root, Batching(dynamic=False), Optimization(), work=12)
+    yield made
+    made.stop()
 
 
 def test_liveness_sees_a_crashed_backend_that_is_still_called_ready(own_pod: Pod) -> None:
-    probe = probe_command(own_pod)
-    assert subprocess.run(probe, check=False).returncode == 0
+    assert probed(own_pod) == 0
     (stub,) = own_pod.stub_pids()
     os.kill(stub, signal.SIGKILL)
-    wait_for(lambda: subprocess.run(probe, check=False, capture_output=True).returncode == 22, "the probe fails")
+    wait_for(lambda: probed(own_pod) == 22, "the probe fails")
     assert httpx.get(f"{own_pod.url()}/v2/models/churn/ready").status_code == 200, (
         "Triton notices by itself now: simplify the probe"
     )

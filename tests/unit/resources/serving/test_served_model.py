@@ -94,6 +94,12 @@ def test_the_store_is_mounted_read_only_and_only_by_the_step_that_verifies() -> 
     assert "models" not in mounts["front"]
 
 
+def test_the_claim_is_not_asked_for_read_only() -> None:
+    """Some drivers would attach it read-only, beside a training on that node that has it read-write; the mount is what counts."""
+    volumes = child("Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert volumes[0] == {"name": "store", "persistentVolumeClaim": {"claimName": "models"}}
+
+
 def test_triton_listens_on_loopback_alone() -> None:
     arguments = containers()["triton"]["args"]
     assert [argument for argument in arguments if "-address=" in argument] == [
@@ -109,6 +115,34 @@ def test_the_grace_period_outlasts_a_drain(seconds: int) -> None:
     access = {"timeoutSeconds": seconds}
     grace = child("Deployment", access=access)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace >= 5 + seconds + 20
+
+
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+@pytest.mark.parametrize(("promised", "patience"), [(1, 10), (60, 60), (600, 600)])
+def test_a_probe_waits_as_long_as_a_client_is_promised_to(promised: int, patience: int) -> None:
+    triton = containers(access={"timeoutSeconds": promised})["triton"]
+    for probe in (triton[name] for name in PROBES):
+        command = probe["exec"]["command"]
+        assert command[command.index("--max-time") + 1] == str(patience)
+        assert probe["timeoutSeconds"] > patience, "curl says why it gave up; kubelet does not"
+
+
+def test_an_error_is_found_within_15_seconds() -> None:
+    triton = containers(access={"timeoutSeconds": 600})["triton"]
+    for probe in (triton["readinessProbe"], triton["livenessProbe"]):
+        assert probe["periodSeconds"] * probe["failureThreshold"] <= 15
+
+
+@pytest.mark.parametrize(("mebibytes", "uploads"), [(1, 256), (8, 256), (64, 32), (1024, 2), (2048, 2)])
+def test_the_spool_has_room_for_all_uploads_at_their_largest(mebibytes: int, uploads: int) -> None:
+    access = {"maxBodyMebibytes": mebibytes}
+    environment = {entry["name"]: entry["value"] for entry in containers(access=access)["front"]["env"]}
+    volumes = child("Deployment", access=access)["spec"]["template"]["spec"]["volumes"]
+    (spool,) = (volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == "front-tmp")
+    assert environment["FRONT_UPLOADS"] == str(uploads)
+    assert int(spool.removesuffix("Mi")) > uploads * mebibytes
 
 
 def test_all_names_are_the_deployments() -> None:
