@@ -1,4 +1,4 @@
-"""A kube-apiserver with etcd for the whole session, with our CRDs; a namespace for each test."""
+"""A kube-apiserver with etcd and an audit log for the whole session, with our CRDs; a namespace for each test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from tests.support.controlplane import ControlPlane, control_plane
+from tests.support.kubelet import Namespace, operator_process
 
 _numbers = itertools.count(1)
 
@@ -15,7 +16,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
     """The API server, which knows our kinds."""
-    with control_plane() as running:
+    with control_plane(audit=True) as running:
         running.install_crds()
         yield running
 
@@ -33,3 +34,13 @@ def namespace(api: httpx.Client) -> str:
     name = f"test-{next(_numbers)}"
     api.post("/api/v1/namespaces", json={"metadata": {"name": name}}).raise_for_status()
     return name
+
+
+@pytest.fixture
+def here(plane: ControlPlane) -> Iterator[Namespace]:
+    """A namespace with an operator for it alone."""
+    with (
+        Namespace.made(plane) as made,
+        operator_process(plane, MODELSHIP_NAMESPACES=made.name, MODELSHIP_POD_NAMESPACE=made.name),
+    ):
+        yield made

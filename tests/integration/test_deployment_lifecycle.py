@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -20,16 +19,6 @@ pytestmark = pytest.mark.integration
 KIND = "ModelDeployment"
 HOLDOUT = {"method": {"holdout": {}}}
 CHILDREN = {"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"}
-
-
-@pytest.fixture
-def here(plane: ControlPlane) -> Iterator[Namespace]:
-    """A namespace with an operator for it alone."""
-    with (
-        Namespace.made(plane) as made,
-        operator_process(plane, MODELSHIP_NAMESPACES=made.name, MODELSHIP_POD_NAMESPACE=made.name),
-    ):
-        yield made
 
 
 def prove(here: Namespace, training: str = "churn", evaluation: str = "churn-cv", digest: str = chain.DIGEST) -> None:

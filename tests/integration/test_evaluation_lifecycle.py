@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from tests.support import chain
 from tests.support.builders import make_evaluation
 from tests.support.controlplane import ControlPlane
-from tests.support.kubelet import Namespace, operator_process
+from tests.support.kubelet import Namespace
 
 from modelship_trainer.protocol import EvaluateTask
 
@@ -16,16 +14,6 @@ pytestmark = pytest.mark.integration
 
 KIND = "ModelEvaluation"
 HOLDOUT = {"method": {"holdout": {}}}
-
-
-@pytest.fixture
-def here(plane: ControlPlane) -> Iterator[Namespace]:
-    """A namespace with an operator for it alone."""
-    with (
-        Namespace.made(plane) as made,
-        operator_process(plane, MODELSHIP_NAMESPACES=made.name, MODELSHIP_POD_NAMESPACE=made.name),
-    ):
-        yield made
 
 
 def test_folds_then_score_then_verdict(plane: ControlPlane, here: Namespace) -> None:

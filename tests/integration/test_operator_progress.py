@@ -10,20 +10,13 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.builders import make_training
-from tests.support.controlplane import ControlPlane, control_plane
-from tests.support.kubelet import Json, Namespace, install_crds
+from tests.support.controlplane import ControlPlane
+from tests.support.kubelet import Json, Namespace
 from tests.support.replica import Replica, replica
 
 pytestmark = pytest.mark.integration
 
 PROGRESS_SECONDS = 2
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with control_plane(audit=True) as running:
-        install_crds(running)
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,11 @@ import pytest
 import yaml
 from tests.support import chain
 from tests.support.builders import make_deployment, make_evaluation, make_training
-from tests.support.controlplane import ROOT, ControlPlane, control_plane
-from tests.support.kubelet import Json, Namespace, install_crds
+from tests.support.controlplane import ROOT, ControlPlane
+from tests.support.kubelet import Json, Namespace
 from tests.support.replica import LEASE_SECONDS, replica
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with control_plane(audit=True) as running:
-        install_crds(running)
-        yield running
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from tests.support.builders import make_training
-from tests.support.controlplane import ControlPlane, control_plane
-from tests.support.kubelet import Json, Namespace, install_crds, operator_process
+from tests.support.controlplane import ControlPlane
+from tests.support.kubelet import Json, Namespace, operator_process
 
 from modelship_trainer.protocol import ArtifactRef, Failure, FailureReason, TrainResult, TrainTask
 
@@ -19,24 +19,10 @@ KIND, JOB = "ModelTraining", "churn-train"
 DIGEST = "sha256:" + "9f" * 32
 
 
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with control_plane(audit=True) as running:
-        install_crds(running)
-        yield running
-
-
 @pytest.fixture
 def namespace(plane: ControlPlane) -> Iterator[Namespace]:
     with Namespace.made(plane) as made:
         yield made
-
-
-@pytest.fixture
-def here(plane: ControlPlane, namespace: Namespace) -> Iterator[Namespace]:
-    """A namespace with an operator for it alone."""
-    with operator_process(plane, MODELSHIP_NAMESPACES=namespace.name, MODELSHIP_POD_NAMESPACE=namespace.name):
-        yield namespace
 
 
 def result(recipe_digest: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support.controlplane import ROOT, ControlPlane, free_ports
+from tests.support.controlplane import ControlPlane, free_ports
 
 Json = dict[str, Any]
 _PATHS = {
@@ -39,13 +39,6 @@ SECONDS = 20.0
 def now() -> str:
     """As Kubernetes writes times."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def install_crds(plane: ControlPlane) -> None:
-    """Apply `crds/`, and wait until the API server serves them."""
-    for command in (["apply", "-f", str(ROOT / "crds")], ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]):
-        done = plane.kubectl(*command)
-        assert done.returncode == 0, done.stderr
 
 
 @contextmanager
