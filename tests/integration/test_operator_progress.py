@@ -56,7 +56,7 @@ class Run:
         metadata = self.training["metadata"]
         run = {"kind": "ModelTraining", "namespace": self.here.name, "name": metadata["name"], "uid": metadata["uid"]}
         progress = {"phase": "Training", "epoch": changes.pop("epoch", 3), "epochs": 30}
-        progress["samplesPerSecond"] = changes.pop("rate", "1200")
+        progress |= {"samplesPerSecond": changes.pop("rate", "1200"), "loss": "0.31", "etaSeconds": 80}
         return {"run": run | changes, "pod": self.pod["metadata"]["name"], "fold": None, "progress": progress}
 
     def status(self) -> Json:
@@ -84,6 +84,9 @@ def test_a_push_reaches_status_and_metrics(leader: Replica, here: Namespace, run
     here.wait("ModelTraining", "run", lambda training: training["status"].get("progress", {}).get("epoch") == 7)
     rate = leader.metric(f'modelship_training_samples_per_second{{name="run",namespace="{here.name}"}}')
     assert rate == 1200
+    where = f'{{name="run",namespace="{here.name}"}}'
+    told = {name: leader.metric(f"modelship_training_{name}{where}") for name in ("epoch", "loss", "eta_seconds")}
+    assert told == {"epoch": 7, "loss": 0.31, "eta_seconds": 80}
 
 
 def test_many_pushes_become_one_write_per_interval(plane: ControlPlane, leader: Replica, here: Namespace) -> None:

@@ -117,22 +117,30 @@ class _StoreCollector(Collector):
         passed = Counter(obj.get("status", {}).get("verdict") for obj in self._store.all("ModelEvaluation"))
         for verdict in ("Passed", "Failed"):
             verdicts.add_metric([verdict], passed[verdict])
-        return [phases, verdicts, self._throughput()]
+        return [phases, verdicts, *self._progress()]
 
-    def _throughput(self) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            "modelship_training_samples_per_second",
-            "Rows per second of running trainings, summed over their pods.",
-            labels=["namespace", "name"],
-        )
+    def _progress(self) -> list[GaugeMetricFamily]:
+        """What running trainings push; of a finished one the pod, and what it said last, may stay for long."""
+        families = {field: GaugeMetricFamily(name, text, labels=["namespace", "name"]) for field, name, text in _PUSHED}
         for obj in self._store.all("ModelTraining"):
             metadata = obj["metadata"]
             if "completionTime" in obj.get("status", {}):
-                continue  # the pod, and what it pushed last, may stay for long
-            rates = [push.progress.samples_per_second for push in self._store.progress(metadata["uid"]).values()]
-            if any(rates):
-                family.add_metric([metadata["namespace"], metadata["name"]], sum(float(rate) for rate in rates if rate))
-        return family
+                continue
+            for push in self._store.progress(metadata["uid"]).values():
+                for field, family in families.items():
+                    if (value := getattr(push.progress, field)) is not None:
+                        family.add_metric([metadata["namespace"], metadata["name"]], float(value))
+                break  # one pod trains at a time
+        return list(families.values())
+
+
+_PUSHED = (
+    ("epoch", "modelship_training_epoch", "Epochs done, of running trainings."),
+    ("loss", "modelship_training_loss", "Training loss of the last epoch, of running trainings."),
+    ("val_loss", "modelship_training_val_loss", "Validation loss of the last epoch, of running trainings."),
+    ("samples_per_second", "modelship_training_samples_per_second", "Rows per second of running trainings."),
+    ("eta_seconds", "modelship_training_eta_seconds", "Estimated seconds to the end of running trainings."),
+)
 
 
 def _phase(obj: dict[str, object]) -> str:
