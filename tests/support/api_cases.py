@@ -455,6 +455,16 @@ REFUSED = [
     _refused("data on a laptop", EVALUATION, "spec.data.source", "file:///tmp/a.csv"),
     _refused("way out of the claim, encoded", TRAINING, "spec.data.source", "pvc://datasets/a%2f%2E./b.csv"),
     _refused("store out of its claim", TRAINING, "spec.output.store", "pvc://models/.."),
+    Refused(
+        "evaluation's data out of its claim",
+        "spec.data.source",
+        changed(EVALUATION, {"spec.method": {"holdout": {}}, "spec.data": {"source": "pvc://datasets/../churn.csv"}}),
+    ),
+    Refused(
+        "evaluation's data that is not bundled",
+        "spec.data.source",
+        changed(EVALUATION, {"spec.method": {"holdout": {}}, "spec.data": {"source": "sklearn://digit"}}),
+    ),
     Refused("artifact out of its claim", "spec.modelRef.artifact.uri", changed(DEPLOYMENT, _artifact(uri="pvc://models/a/../b"))),
     _refused("claim of no name", TRAINING, "spec.output.store", "pvc://a..b"),
     Refused("artifact on a laptop", "spec.modelRef.artifact.uri", changed(DEPLOYMENT, _artifact(uri="file:///tmp/a"))),

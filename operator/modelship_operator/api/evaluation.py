@@ -10,12 +10,15 @@ from pydantic import Field, StringConstraints, model_validator
 from modelship_operator.api.common import Compute, Digest, ModelReference, ResourceName, Status, Text, Time, raise_broken
 from modelship_trainer.judgement import METRICS, Gate, Method, Metric, MetricResult, Statistic, metrics_of
 from modelship_trainer.protocol import Progress
-from modelship_trainer.recipe import NO_LOGIN_IN_SOURCE, Task, carries_login
+from modelship_trainer.recipe import IS_BUNDLED, NO_LOGIN_IN_SOURCE, NO_WAY_UP, Task, carries_login
 from modelship_trainer.recipe.data import SecretName
-from modelship_trainer.schema import Distinct, Model, Rule
+from modelship_trainer.schema import DNS_SUBDOMAIN, Distinct, Model, Rule
 
 RemoteSource = Annotated[
-    str, StringConstraints(pattern=r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?|https://.+|sklearn://[a-z_]+)$", max_length=2048)
+    str,
+    StringConstraints(pattern=rf"^(pvc://{DNS_SUBDOMAIN}(/.*)?|https://.+|sklearn://[a-z_]+)$", max_length=2048),
+    IS_BUNDLED,
+    NO_WAY_UP,
 ]
 """As `recipe.SourceUri`, without the laptop's file:///."""
 
