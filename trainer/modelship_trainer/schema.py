@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -71,6 +71,26 @@ class OneOf(Model):
         names = cls.variants()
         terms = ", ".join(f"has(self.{name})" for name in names)
         return Rule(f"[{terms}].filter(x, x).size() == 1", f"set exactly one of {', '.join(names)}")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_object(cls, given: Any) -> Any:
+        """The usual slips, `optimizer: adam` and `model: {mlp: }`, are answered with what to write: `{adam: {}}`."""
+        name = next(iter(given)) if isinstance(given, dict) and list(given.values()) == [None] else given
+        if isinstance(name, str) and name in cls._objects():
+            raise PydanticCustomError("one_of", "{message}", {"message": f"write {{{name}: {{}}}}"})
+        if not isinstance(given, dict | cls):
+            raise PydanticCustomError("one_of", "{message}", {"message": cls.one_of_rule().message})
+        return given
+
+    @classmethod
+    def _objects(cls) -> list[str]:
+        """JSON names of the variants that have fields of their own."""
+        return [
+            field.alias or name
+            for name, field in cls.model_fields.items()
+            if any(isinstance(kind, type) and issubclass(kind, Model) for kind in get_args(field.annotation))
+        ]
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -135,6 +155,24 @@ class Obeys:
     def _check(self, value: Any) -> Any:
         raise_broken([self.rule], [not self.kept(value)])
         return value
+
+
+@dataclass(frozen=True)
+class Told:
+    """Marks a text with a pattern: who breaks it is told `message`, not the regular expression."""
+
+    message: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            if any(finding["type"] == "string_pattern_mismatch" for finding in error.errors()):
+                raise PydanticCustomError("told", "{message}", {"message": self.message}) from error
+            raise
 
 
 def canonical_json(value: object) -> bytes:

@@ -69,6 +69,16 @@ BAD_FILES = {
         {"kind": "ModelTraining", "spec": {**RECIPE, "model": {}}},
         "recipe.yaml: spec.model: set exactly one of linear, mlp, cnn, custom.",
     ),
+    "a path": (
+        {**RECIPE, "data": {"source": "data/b.csv"}},
+        "recipe.yaml: data.source: write pvc://claim/path, https://... or sklearn://name (file:///... on a laptop).",
+    ),
+    "a name for an object": (
+        {**RECIPE, "model": "mlp", "training": {"task": "classification", "optimizer": "adam"}},
+        "recipe.yaml: model: write {mlp: {}}; training.optimizer: write {adam: {}}.",
+    ),
+    "nothing for an object": ({**RECIPE, "model": {"mlp": None}}, "recipe.yaml: model: write {mlp: {}}."),
+    "a name that is none": ({**RECIPE, "model": "resnet"}, "recipe.yaml: model: set exactly one of linear, mlp, cnn, custom."),
     "two manifests": (
         "kind: ModelTraining\n---\nkind: ModelTraining\n",
         "recipe.yaml has 2 ModelTrainings in 2 documents; one is needed.",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from modelship_trainer.artifact.manifest import MANIFEST
 from modelship_trainer.errors import UserError, listing
@@ -18,6 +18,7 @@ from modelship_trainer.evaluation.report import number, spread
 from modelship_trainer.evaluation.run import OnProgress, ShouldStop, evaluate
 from modelship_trainer.judgement import MAX_FOLDS, Gate, Metric, Statistic, judge
 from modelship_trainer.protocol import ArtifactRef, EvaluateResult, EvaluateTask, FailureReason, RunRef
+from modelship_trainer.recipe.data import SourceUri
 from modelship_trainer.recipe_file import explain
 from modelship_trainer.schema import digest_of
 
@@ -128,8 +129,17 @@ def task_of(arguments: argparse.Namespace) -> EvaluateTask:
 
 
 def _source(data: str | None) -> str | None:
-    """A path becomes a file URI."""
-    return data if data is None or "://" in data else f"file://{Path(data).resolve()}"
+    """A path becomes a file URI.
+
+    Raises:
+        UserError: RecipeInvalid where it is another URI than `data.source` may be.
+    """
+    if data is None or "://" not in data:
+        return None if data is None else f"file://{Path(data).resolve()}"
+    try:
+        return TypeAdapter(SourceUri).validate_python(data)
+    except ValidationError as error:
+        raise UserError(FailureReason.RECIPE_INVALID, f"--data: {explain(error)}") from error
 
 
 def summary(task: EvaluateTask, result: EvaluateResult) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from modelship_trainer.schema import DNS_SUBDOMAIN, Distinct, Model, Obeys, OneOf, Rule, cel_list, raise_broken
+from modelship_trainer.schema import DNS_SUBDOMAIN, Distinct, Model, Obeys, OneOf, Rule, Told, cel_list, raise_broken
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=512), Distinct()]
@@ -30,6 +30,7 @@ NO_WAY_UP = Obeys(
 SourceUri = Annotated[
     str,
     StringConstraints(pattern=rf"^(pvc://{DNS_SUBDOMAIN}(/.*)?|https://.+|sklearn://[a-z_]+|file:///.+)$", max_length=2048),
+    Told("write pvc://claim/path, https://... or sklearn://name (file:///... on a laptop)"),
     IS_BUNDLED,
     NO_WAY_UP,
 ]
