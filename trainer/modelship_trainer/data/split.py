@@ -45,15 +45,20 @@ def _by_class(order: Array, target: Array) -> list[Array]:
 
 
 def _cut(rows: Array, split: Split) -> tuple[Array, Array, Array]:
-    """Train, validation and test rows, each wanted part at least one row where there are enough."""
+    """Train, validation and test rows, each that is wanted at least one row where there are enough."""
     wanted = [bool(fraction) for fraction in (split.validation, split.test)]
     spare = len(rows) > sum(wanted)
     sizes = [
         max(round(fraction * len(rows)), int(want and spare))
         for fraction, want in zip((split.validation, split.test), wanted, strict=True)
     ]
-    validation, test = sizes
-    return rows[validation + test :], rows[:validation], rows[validation : validation + test]
+    validation, test, train = np.split(rows, np.cumsum(sizes))
+    if spare and not len(train):  # both were rounded up; test only loses rows, so that an old artifact never saw any of it
+        if len(validation) > len(test):
+            validation, train = validation[:-1], validation[-1:]
+        else:
+            test, train = test[:-1], test[-1:]
+    return train, validation, test
 
 
 def _check_classes(groups: list[Array], dataset: Dataset, split: Split) -> None:

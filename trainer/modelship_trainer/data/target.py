@@ -37,7 +37,10 @@ class Target(Model):
         if self.classes is None:
             return ((values.astype(np.float64) - self.mean) / self.scale).astype(np.float32)
         index = {label: number for number, label in enumerate(self.classes)}
-        unknown = sorted({str(label) for label in values.tolist() if label not in index})
+        classes = {str(label) for label in self.classes}
+        unknown = sorted(
+            {str(label) for label in values.tolist() if label not in index}, key=lambda label: (label in classes, label)
+        )
         if unknown:
             raise UserError(
                 FailureReason.DATA_INVALID,
@@ -51,7 +54,7 @@ def fit_target(dataset: Dataset, train: Rows, task: Task) -> Target:
     """Classes of the whole dataset (which labels exist is its schema), or mean and deviation of the training rows.
 
     Raises:
-        UserError: DataInvalid where there is one class only, or a class per row.
+        UserError: DataInvalid where there is one class only, a class per row, or a class without a training row.
     """
     if task is Task.REGRESSION:
         values = dataset.target[train].astype(np.float64)
@@ -69,5 +72,13 @@ def fit_target(dataset: Dataset, train: Rows, task: Task) -> Target:
             FailureReason.DATA_INVALID,
             f"target {quote(dataset.target_name)} has {len(classes):,} classes in {dataset.rows:,} rows; set training.task: "
             "regression, or choose another target.",
+        )
+    unseen = min(set(classes) - set(dataset.target[train].tolist()), default=None)
+    if unseen is not None:
+        seen = int((dataset.target == unseen).sum())
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"class {quote(unseen)} of {quote(dataset.target_name)} has {'one row' if seen == 1 else f'{seen:,} rows'} in "
+            f"{dataset.source}, and none to train on; set data.split.stratify: true, add rows with it, or remove it.",
         )
     return Target(task=task, classes=classes)
