@@ -88,8 +88,16 @@ def test_report_and_its_digest_are_stored(classifier, tmp_path):
 
 
 def test_other_data_is_scored_whole(classifier, tmp_path):
-    result = run(classifier.task(tmp_path, source="sklearn://wine"))
+    result = run(classifier.task(tmp_path, source=wine_as(tmp_path / "new.csv", lambda frame: None)))
     assert result.rows == 178
+
+
+def test_training_data_is_not_other_data(classifier, tmp_path):
+    """Scored whole, rows that the model learned by heart would pass any gate."""
+    assert failure(classifier.task(tmp_path, source="sklearn://wine")) == (
+        FailureReason.DATA_INVALID,
+        "sklearn://wine: this is the data that the model was trained on; leave spec.data (--data) out to score its test split.",
+    )
 
 
 def test_only_metrics_asked_for_are_measured(classifier, tmp_path):

@@ -94,7 +94,8 @@ def load_data(subject: Subject, source: str | None) -> Dataset:
     """The data that the artifact was trained on, proven by its digest; or `source`, read as the recipe reads its own.
 
     Raises:
-        UserError: DataInvalid where the data changed since training, and all that `data.load` raises.
+        UserError: DataInvalid where the data changed since training, or where `source` is no other data; and all that `data.load`
+            raises.
     """
     data = subject.recipe.data
     if source is not None:
@@ -103,6 +104,12 @@ def load_data(subject: Subject, source: str | None) -> Dataset:
         data = data.model_copy(update={"source": source, "target": None if scheme_of(source) == "sklearn" else target})
     dataset = load(data, task=subject.recipe.training.task)
     trained = subject.manifest.lineage.data_digest
+    if source is not None and dataset.digest == trained:  # all of its rows would be scored, those learned from with them
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"{dataset.source}: this is the data that the model was trained on; leave spec.data (--data) out to score its test "
+            "split.",
+        )
     if source is None and dataset.digest != trained:
         raise UserError(
             FailureReason.DATA_INVALID,
