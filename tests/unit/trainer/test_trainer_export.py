@@ -232,6 +232,28 @@ def test_a_graph_that_differs_is_not_published() -> None:
     assert caught.value.reason is FailureReason.EXPORT_MISMATCH
 
 
+@pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (150.0, 77.0), (1e6, 50.0), (-1e5, 5.0)])
+def test_values_are_compared_in_units_of_their_deviation(mean: float, scale: float) -> None:
+    """However large the mean: a graph that is off by a hundredth of a deviation is not published, one that rounds is."""
+    dataset, fitted, _, _ = churn()
+    target = Target(task=Task.REGRESSION, mean=mean, scale=scale)
+    module = module_of(MODELS["mlp"], fitted.input_shape(), 1)
+    model = OnnxModel(export(module, fitted, target).SerializeToString(), fitted)
+    assert check(model, module, fitted, target, dataset.features, "x") <= 1
+    with torch.no_grad():
+        list(module.parameters())[-1].add_(0.01)
+    with pytest.raises(UserError, match=r"the ONNX graph differs from PyTorch by .*; nothing was published") as caught:
+        check(model, module, fitted, target, dataset.features, "x")
+    assert caught.value.reason is FailureReason.EXPORT_MISMATCH
+
+
+def test_without_a_row_nothing_is_proven() -> None:
+    dataset, fitted, target, module = churn()
+    model = OnnxModel(export(module, fitted, target).SerializeToString(), fitted)
+    with pytest.raises(UserError, match="x has no row to compare the ONNX graph with PyTorch on; nothing was published"):
+        check(model, module, fitted, target, dataset.features.iloc[:0], "x")
+
+
 class Unexportable(nn.Module):
     """Depends on the data in a way that no graph can."""
 

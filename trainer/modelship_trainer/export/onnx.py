@@ -24,7 +24,9 @@ from modelship_trainer.training.validation import predict, probabilities
 
 OUTPUTS = "outputs"
 TOLERANCE = 1e-4
-"""Largest difference of a probability, or of a prediction relative to the target's deviation and size."""
+"""Largest difference of a probability, or of a standardised prediction, of which a large one may differ by this share of it."""
+ROUNDINGS = 2
+"""Of float32, that a prediction may be off besides: a target with a large mean has few digits left for its deviation."""
 
 
 def export(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
@@ -164,8 +166,12 @@ def check(model: OnnxModel, module: nn.Module, fitted: Fitted, target: Target, f
     """Compare graph and module on raw rows; returns the largest difference, in units of TOLERANCE.
 
     Raises:
-        UserError: ExportMismatch.
+        UserError: ExportMismatch; DataInvalid where there is no row.
     """
+    if not len(features):
+        raise UserError(
+            FailureReason.DATA_INVALID, f"{source} has no row to compare the ONNX graph with PyTorch on; nothing was published."
+        )
     expected = predict(module, fitted.transform(features, source), torch.device("cpu"))
     actual = model.predict(features)
     if target.classes is not None:
@@ -173,7 +179,9 @@ def check(model: OnnxModel, module: nn.Module, fitted: Fitted, target: Target, f
         difference = np.abs(actual - wanted)
     else:
         wanted = expected[:, 0] * np.float32(target.scale) + np.float32(target.mean)
-        difference = np.abs(actual - wanted) / (target.scale + np.abs(wanted))
+        rounding = ROUNDINGS * np.finfo(np.float32).eps * np.maximum(np.abs(wanted), abs(target.mean))
+        apart = np.maximum(np.abs(actual - wanted) - rounding, 0)
+        difference = apart / (target.scale * np.maximum(1, np.abs(expected[:, 0])))
     worst = float(difference.max()) if difference.size else 0.0
     if not worst <= TOLERANCE:
         raise UserError(
