@@ -20,8 +20,8 @@ from modelship_trainer.data.target import Target
 from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.models import build
 from modelship_trainer.protocol import FailureReason, Progress
-from modelship_trainer.recipe import ModelSpec, Recipe, Task
-from modelship_trainer.training.device import cgroup_cpus
+from modelship_trainer.recipe import ModelSpec, Precision, Recipe, Task
+from modelship_trainer.training.device import autocast_type, cgroup_cpus
 from modelship_trainer.training.loop import Trained, fit
 
 pytestmark = pytest.mark.unit
@@ -283,6 +283,14 @@ def test_bf16() -> None:
     trained = fit(recipe(epochs=10, precision="bf16"), prepared(), device=CPU)
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
     assert weights(trained)[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, None)])
+def test_auto_does_not_emulate_bf16(monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype | None) -> None:
+    """A GPU before Ampere: torch says that it has bf16, as it can emulate it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert autocast_type(Precision.AUTO, torch.device("cuda")) is expected
+    assert autocast_type(Precision.AUTO, CPU) is None
 
 
 def test_without_validation_rows() -> None:

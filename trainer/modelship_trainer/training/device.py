@@ -80,7 +80,9 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
                 )
             return torch.float16
         case Precision.AUTO:
-            return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+            # Before Ampere, bf16 is emulated, and slower than fp32.
+            native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else None
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
