@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import ssl
@@ -16,6 +17,13 @@ from modelship_trainer.artifact.manifest import sha256_of_file
 from modelship_trainer.errors import UserError, listing
 from modelship_trainer.locations import local_path, scheme_of, shown
 from modelship_trainer.protocol import ENV_CREDENTIALS_PREFIX, FailureReason
+
+_STORE_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
+
+
+def is_store_error(error: BaseException) -> bool:
+    """Whether the store cannot be read just now, as opposed to bytes that are not what they should be."""
+    return isinstance(error, OSError) and error.errno in _STORE_ERRORS
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,13 @@ def fetch(uri: str, work: Path) -> Source:
 
 def _files_below(folder: Path) -> list[str]:
     """Files below `folder`, hidden ones left out; links that lead out of it are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise error  # else os.walk, as Path.rglob, leaves a folder out that cannot be read, and a class with it
+
     root = folder.resolve()
-    files = [path for path in folder.rglob("*") if path.is_file() and path.resolve().is_relative_to(root)]
+    paths = [Path(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names]
+    files = [path for path in paths if path.is_file() and path.resolve().is_relative_to(root)]
     names = [path.relative_to(folder).as_posix() for path in files]
     return [name for name in names if not any(part.startswith((".", "_SUCCESS", "lost+found")) for part in name.split("/"))]
 
