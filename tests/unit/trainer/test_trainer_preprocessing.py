@@ -118,6 +118,22 @@ def test_later_cast() -> None:
     assert fitted.transform(dataset.features).tolist() == [[1, 0], [1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("text", ["high", "1_000", "١٢"])
+def test_text_that_a_later_cast_cannot_read(text: str) -> None:
+    """ONNX reads "1_000" as 1; Python alone would read 1000."""
+    dataset = table({"level": ["1", "2", "3", "4", text]})
+    steps = [
+        {"impute": {"columns": ["level"], "strategy": "constant", "value": "1"}},
+        {"cast": {"columns": ["level"], "to": "number"}},
+    ]
+    message = f'^column "level" must be numbers, and has "{text}" in row 5; '
+    with pytest.raises(UserError, match=message):
+        fit_steps(dataset, steps, train=[3, 4])
+    fitted, _ = fit_steps(dataset, steps, train=[0, 1])
+    with pytest.raises(UserError, match=message):
+        fitted.transform(dataset.take(np.array([3, 4])))
+
+
 def test_tokenize() -> None:
     """Inverse document frequency ln((1 + n) / (1 + df)) + 1, rows of length 1; unknown words and empty text are zeros."""
     dataset = table({"text": ["Red apple", "red RED pear!"]})

@@ -29,7 +29,7 @@ class Dataset:
 
     `features` of a tabular dataset is a DataFrame whose columns are float32 (NaN: missing) or Python strings ("": missing), just
     what a served model receives; otherwise an array `[N, ...]` (images: `[N, C, H, W]`). `target` is `[N]`: int64, float64, or
-    Python strings.
+    Python strings. The index of a DataFrame is the row of the file, from 0, for messages.
     """
 
     source: str
@@ -47,7 +47,7 @@ class Dataset:
         return len(self.target)
 
     def take(self, rows: Rows) -> pd.DataFrame | Array:
-        """The features of `rows`."""
+        """The features of `rows`; a table's index stays what it is in `features`: the row of the file, from 0."""
         if isinstance(self.features, pd.DataFrame):
-            return self.features.iloc[rows].reset_index(drop=True)
+            return self.features.iloc[rows]
         return self.features[rows]

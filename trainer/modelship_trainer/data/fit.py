@@ -23,8 +23,9 @@ from modelship_trainer.data.steps import (
     Scale,
     Tokens,
     Values,
+    convert,
+    no_number,
     tfidf,
-    to_number,
 )
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
@@ -83,6 +84,8 @@ class _Table:
     target_name: str
     target: Array
     rows: Rows
+    lines: pd.Index
+    """The same rows as the file counts them, from 0: rows without a label are there, and not in the dataset."""
     columns: dict[str, _Column]
     where: str = ""
 
@@ -93,7 +96,7 @@ class _Table:
         for name in frame.columns:
             values = frame[name].to_numpy()
             columns[name] = _Column(name, "text" if values.dtype == object else "number", values)
-        return cls(dataset.source, dataset.target_name, dataset.target[train], train, columns)
+        return cls(dataset.source, dataset.target_name, dataset.target[train], train, frame.index, columns)
 
     def chosen(self, names: list[str] | None) -> list[_Column]:
         """The named columns, or all numeric ones.
@@ -120,9 +123,9 @@ class _Table:
         columns = self.chosen(names)
         for column in columns:
             if not column.numeric:
-                example = next((value for value in column.values if value), "")
+                example = quote(no_number(column.values))
                 raise self.error(
-                    f"column {quote(column.name)} of {self.source} is text, such as {quote(example)}, and this step needs numbers; "
+                    f"column {quote(column.name)} of {self.source} is text, such as {example}, and this step needs numbers; "
                     "cast it to number, encode it with oneHot or ordinal, or leave it out of columns."
                 )
         return self.with_values(columns)
@@ -140,7 +143,7 @@ class _Table:
 
     def keep(self, mask: Any) -> None:
         """Keep some training rows."""
-        self.rows, self.target = self.rows[mask], self.target[mask]
+        self.rows, self.lines, self.target = self.rows[mask], self.lines[mask], self.target[mask]
         for column in self.columns.values():
             column.values = column.values[mask]
 
@@ -218,11 +221,11 @@ def _cast(table: _Table, step: recipe.Cast) -> None:
     for column in table.chosen(step.columns):
         if column.numeric == (to == "number"):
             continue
+        column.values = convert(pd.Series(column.values, table.lines, name=column.name), to)
         if column.steps:
-            column.add(Cast(to=to))
+            column.steps.append(Cast(to=to))
         else:
-            series = pd.Series(column.values, name=column.name)
-            column.type, column.values = to, Cast(to=to).apply(series) if to == "text" else to_number(series)
+            column.type = to
 
 
 def _log(table: _Table, step: recipe.Log) -> None:

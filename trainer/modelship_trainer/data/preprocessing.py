@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import Field
 
 from modelship_trainer.data.dataset import Array
-from modelship_trainer.data.steps import ColumnStep, Values, to_number, to_text
+from modelship_trainer.data.steps import Cast, ColumnStep, Values, convert, no_number
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.protocol import FailureReason
@@ -37,13 +37,16 @@ class Column(Model):
 
     def raw(self, series: pd.Series) -> Values:
         """The raw column in this column's type: float32 `[N]` or strings `[N]`."""
-        return to_number(series) if self.type == "number" else to_text(series)
+        return convert(series, self.type)
 
     def features(self, series: pd.Series) -> Values:
         """`[N, k]` features, or still `[N]` values where no step made them numbers."""
         values = self.raw(series)
         for step in self.steps:
-            values = step.apply(values)
+            if isinstance(step, Cast):  # its message names column and row
+                values = convert(pd.Series(values, series.index, name=self.name), step.to)
+            else:
+                values = step.apply(values)
         return values
 
     def feature_names(self) -> list[str]:
@@ -135,11 +138,10 @@ class Fitted(Model):
 def _finite(column: Column, values: Values, source: str) -> Floats:
     """A column's features, `[N, k]`, checked to be numbers."""
     if values.dtype == object:
-        example = next((value for value in values if value), "")
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"column {quote(column.name)} of {source} is text, such as {quote(example)}; encode it with oneHot, ordinal or "
-            "tokenize, cast it to number, or leave it out of data.features.",
+            f"column {quote(column.name)} of {source} is text, such as {quote(no_number(values))}; encode it with oneHot, ordinal "
+            "or tokenize, cast it to number, or leave it out of data.features.",
         )
     block: Floats = values if values.ndim == 2 else values[:, np.newaxis]
     bad = int((~np.isfinite(block)).any(axis=1).sum())

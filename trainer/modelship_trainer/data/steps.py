@@ -6,6 +6,7 @@ Values of a column are float32 `[N]` (NaN: missing), Python strings `[N]` ("": m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal
 
@@ -89,8 +90,7 @@ class Cast(_ColumnWise):
 
     def apply(self, values: Values) -> Values:
         """`[N]` to `[N]`."""
-        series = pd.Series(values)
-        return to_number(series) if self.to == "number" else to_text(series)
+        return convert(pd.Series(values), self.to)
 
 
 class OneHot(Model):
@@ -184,6 +184,11 @@ def fold_case(text: str) -> str:
 # --- types --------------------------------------------------------------------------------------------------------------------
 
 
+def convert(series: pd.Series, to: Literal["number", "text"]) -> Values:
+    """Numbers or strings, `[N]`; the index of `series` tells the rows of the file, from 0."""
+    return to_number(series) if to == "number" else to_text(series)
+
+
 def to_number(series: pd.Series) -> Values:
     """Numbers, or their text, as float32 `[N]`; "" and missing are NaN.
 
@@ -194,16 +199,41 @@ def to_number(series: pd.Series) -> Values:
     if values.dtype != object and pd.api.types.is_numeric_dtype(values.dtype):
         return values.astype(np.float32)
     numbers = np.empty(len(series), dtype=np.float32)
-    for row, cell in enumerate(series):
+    for place, (row, cell) in enumerate(series.items()):
         try:
-            numbers[row] = np.nan if cell is None or cell == "" or cell is pd.NA else float(cell)
+            numbers[place] = np.nan if cell is None or cell == "" or cell is pd.NA else parse_number(cell)
         except ValueError:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"column {quote(series.name)} must be numbers, and has {quote(cell)} in row {row + 1}; correct it, or encode the "
-                "column as categories.",
+                f"column {quote(series.name)} must be numbers, and has {quote(cell)} in row {row + 1}; correct it (a missing value "
+                "is an empty cell), or encode the column as categories.",
             ) from None
     return numbers
+
+
+def parse_number(cell: Any) -> float:
+    """A number, or its text as every language writes it: the served graph reads "1_000" as 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
+        raise ValueError(cell)
+    return float(cell)
+
+
+def no_number(values: Iterable[Any]) -> Any:
+    """What a message shows of a column of text: the first cell that is no number, or else the first that is not empty."""
+    text = [cell for cell in values if not (isinstance(cell, str) and not cell)]
+    return next((cell for cell in text if not _is_number(cell)), text[0] if text else "")
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        parse_number(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def to_text(series: pd.Series) -> Values:
