@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import ssl
 import subprocess
 import threading
@@ -21,10 +23,12 @@ from modelship_trainer.data import table
 from modelship_trainer.data.dataset import Dataset, Kind
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import prepare
+from modelship_trainer.data.preprocessing import Column, Fitted
 from modelship_trainer.data.split import split
+from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
 from modelship_trainer.export.onnx import signature
-from modelship_trainer.protocol import FailureReason
+from modelship_trainer.protocol import ExitCode, FailureReason
 from modelship_trainer.recipe import Data, Recipe, Task
 
 pytestmark = pytest.mark.unit
@@ -38,6 +42,13 @@ CHURN = pd.DataFrame(
         "churned": [0, 1, 0, 1, 0, 0, 1, 1, 0, 0],
     }
 )
+
+
+RECIPE: dict[str, Any] = {
+    "data": {"source": "pvc://datasets/churn.csv", "target": "churned", "split": {"validation": 0, "test": 0}},
+    "model": {"linear": {}},
+    "training": {"task": "classification"},
+}
 
 
 @pytest.fixture
@@ -75,6 +86,11 @@ def write(name: str, content: str | bytes | pd.DataFrame) -> Callable[[Path], No
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     return put
+
+
+def write_image(path: Path, image: Image.Image, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
 
 
 def write_npz(**arrays: Any) -> Callable[[Path], None]:
@@ -180,6 +196,49 @@ BAD = {
         data(),
         FailureReason.DATA_INVALID,
         "pvc://datasets/churn.csv has no rows.",
+    ),
+    "two columns of one name": (
+        write("churn.csv", "age,churned,churned\n1,1,1\n2,0,0\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        'pvc://datasets/churn.csv has 2 columns named "churned"; rename or remove one.',
+    ),
+    "two features of one name": (
+        write("churn.csv", "age,age,churned\n1,1,1\n2,0,0\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        'pvc://datasets/churn.csv has 2 columns named "age"; rename or remove one.',
+    ),
+    "row labels": (
+        lambda claim: CHURN.to_csv(claim / "churn.csv"),
+        data(),
+        FailureReason.DATA_INVALID,
+        "column 1 of pvc://datasets/churn.csv has no name, as row labels that pandas wrote; name it, or list the columns to learn "
+        "from in data.features.",
+    ),
+    "row labels, written again": (
+        write("churn.csv", "age,Unnamed: 0,churned\n1,0,1\n2,1,0\n"),
+        data(),
+        FailureReason.DATA_INVALID,
+        "column 2 of pvc://datasets/churn.csv has no name, .*",
+    ),
+    "number and text as labels": (
+        write("churn.jsonl", '{"age": 1, "churned": 1}\n{"age": 2, "churned": "1"}\n{"age": 3, "churned": 0}'),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        'target "churned" has labels of two types, numbers such as 1 and text such as "1"; write all of them as text.',
+    ),
+    "boolean and number as labels": (
+        write("churn.jsonl", '{"age": 1, "churned": true}\n{"age": 2, "churned": 1}\n{"age": 3, "churned": 0}'),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        'target "churned" has labels of two types, booleans such as true and numbers such as 1; write all of them as text.',
+    ),
+    "empty label": (
+        write("churn.jsonl", '{"age": 1, "churned": "yes"}\n{"age": 2, "churned": ""}\n{"age": 3, "churned": "no"}'),
+        data("pvc://datasets/churn.jsonl"),
+        FailureReason.DATA_INVALID,
+        'target "churned" is missing in 1 of 3 rows of pvc://datasets/churn.jsonl; fill it in, .*',
     ),
     "no parquet": (
         write("churn.parquet", "age,churned\n1,2"),
@@ -297,6 +356,19 @@ BAD = {
         FailureReason.DATA_INVALID,
         "pvc://datasets/pets/cat/1.png is not a readable image; replace or remove it.",
     ),
+    "image of unknown range": (
+        lambda claim: write_image(claim / "pets" / "cat" / "1.tif", Image.fromarray(np.ones((9, 9), np.float32))),
+        data("pvc://datasets/pets", target=None),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/pets/cat/1.tif has pixels of 32 bits, whose brightest value is not known; convert it to 8 or 16 bits.",
+    ),
+    "label without an image": (
+        lambda claim: (write_image(claim / "pets" / "cat" / "1.png", Image.new("L", (9, 9))), write("pets/dog/1.heic", b"")(claim)),
+        data("pvc://datasets/pets", target=None, format="imageFolder"),
+        FailureReason.DATA_INVALID,
+        'folder "dog" of pvc://datasets/pets has no image that is read, only files such as "dog/1.heic"; convert them '
+        "\\(.png, .*, .tiff are read\\), or remove the folder.",
+    ),
     "image folder with target": (
         write("pets/cat/1.png", b""),
         data("pvc://datasets/pets"),
@@ -329,6 +401,80 @@ def test_text_is_no_regression_target(claim: Path) -> None:
     assert caught.value.reason is FailureReason.DATA_INVALID
 
 
+def test_a_missing_number_is_an_empty_cell(claim: Path) -> None:
+    """The message shows what makes a column text, and not the number above it."""
+    write("churn.csv", "age,churned,label\n34,1.5,a\nNA,2.5,b\n,3.5,a\n")(claim)
+    assert load(data(), task=Task.REGRESSION).features["age"].tolist() == ["34", "NA", ""]
+    with pytest.raises(UserError, match=r'^column "age" of .* is text, such as "NA"; encode'):
+        prepare_all(Recipe.model_validate(RECIPE | {"data": {**RECIPE["data"], "target": "label", "features": ["age"]}}))
+    with pytest.raises(UserError, match=r'^target "age" has values such as "NA"; .* \(a missing value is an empty cell\), .*'):
+        load(data(target="age", features=["churned"], preprocessing=[{"dropMissing": {}}]), task=Task.REGRESSION)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "function"),
+    [
+        ("churn.csv", "pandas", "read_csv"),
+        ("churn.parquet", "pyarrow.parquet", "read_table"),
+        ("churn.jsonl", "json", "loads"),
+        ("a.npz", "numpy", "load"),
+        ("pets", "PIL.Image", "open"),
+    ],
+)
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_store_that_fails_is_not_bad_data(
+    claim: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str, function: str, code: int
+) -> None:
+    for file in ("churn.csv", "churn.parquet"):
+        write(file, CHURN)(claim)
+    CHURN.to_json(claim / "churn.jsonl", orient="records", lines=True)
+    write_npz(x=np.zeros((3, 2)), y=np.zeros(3))(claim)
+    write_image(claim / "pets" / "cat" / "1.png", Image.new("L", (9, 9)))
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(f"{module}.{function}", fail)
+    with pytest.raises(UserError) as caught:
+        load_classes(data(f"pvc://datasets/{name}", target="churned" if "churn" in name else None))
+    assert caught.value.message == f"pvc://datasets/{name} cannot be read: {os.strerror(code)}; trying again."
+    assert caught.value.reason is FailureReason.STORE_UNAVAILABLE
+    assert caught.value.exit_code == ExitCode.TEMPORARY
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(claim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its labels would be missing, and nobody told."""
+    for label in ("cat", "dog"):
+        write_image(claim / "pets" / label / "1.png", Image.new("L", (9, 9)))
+    scan = os.scandir
+
+    def fail(path: Any) -> Any:
+        if str(path).endswith("dog"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(UserError, match=r"^pvc://datasets/pets cannot be read: Permission denied; trying again\.$"):
+        load_classes(data("pvc://datasets/pets", target=None))
+
+
+def test_the_row_in_a_message_is_that_of_the_file(claim: Path) -> None:
+    """Counted from the first data row: whatever part it is in, and however many rows without a label are above it."""
+    levels = ["1"] * 40
+    levels[17] = levels[31] = "high"
+    labels = ["", "", *["yes", "no"] * 19]
+    write("churn.csv", "level,churned\n" + "".join(f"{a},{b}\n" for a, b in zip(levels, labels, strict=True)))(claim)
+    steps = [{"dropMissing": {"columns": ["churned"]}}, {"cast": {"columns": ["level"], "to": "number"}}]
+    recipe = Recipe.model_validate(RECIPE | {"data": {**RECIPE["data"], "preprocessing": steps}})
+    dataset = load_classes(recipe.data)
+    for train in (range(10, 20), range(20, 38)):  # row 18 and row 32 of the file; or either as a validation row
+        rest = np.setdiff1d(np.arange(38), train)
+        with pytest.raises(UserError) as caught:
+            prepare(recipe, dataset, np.array(train), rest)
+        row = 18 if 15 in train else 32
+        assert f'column "level" must be numbers, and has "high" in row {row}; ' in caught.value.message
+
+
 BAD_TABLES = {
     "text without encoding": (
         {"preprocessing": [{"impute": {}}]},
@@ -352,7 +498,12 @@ BAD_TABLES = {
     ),
     "text that is no number": (
         {"preprocessing": [{"cast": {"columns": ["region"], "to": "number"}}]},
-        'column "region" must be numbers, and has "." in row 1; correct it, or encode the column as categories.',
+        'column "region" must be numbers, and has "." in row .; correct it \\(a missing value is an empty cell\\), or encode the '
+        "column as categories.",
+    ),
+    "number that other languages read as another": (
+        {"features": ["long"], "preprocessing": [{"cast": {"columns": ["long"], "to": "number"}}]},
+        'column "long" must be numbers, and has "1_000" in row .*',
     ),
     "encoded twice": (
         {"preprocessing": [{"oneHot": {"columns": ["plan"]}}, {"oneHot": {"columns": ["plan"]}}]},
@@ -397,7 +548,7 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize(("fields", "message"), BAD_TABLES.values(), ids=BAD_TABLES)
 def test_bad_table(claim: Path, fields: dict[str, Any], message: str) -> None:
-    CHURN.assign(one=1, once=[1] + [0] * 9, label=1.0, empty=np.nan).to_csv(claim / "churn.csv", index=False)
+    CHURN.assign(one=1, once=[1] + [0] * 9, label=1.0, empty=np.nan, long="1_000").to_csv(claim / "churn.csv", index=False)
     fields = {"features": ["age", "income", "plan", "region"]} | fields
     spec = {"source": "pvc://datasets/churn.csv", "target": "churned"} | fields
     recipe = Recipe.model_validate({"data": spec, "model": {"linear": {}}, "training": {"task": "classification"}})
@@ -476,6 +627,83 @@ def test_types_of_parquet(claim: Path) -> None:
     assert dataset.target.tolist() == ["true", "false", "true"]
 
 
+def test_only_an_empty_cell_is_missing(claim: Path) -> None:
+    """As in the served graph, to which the other words that pandas takes for nothing are words."""
+    words = ["NA", "None", "null", "N/A", "nan"]
+    write("churn.csv", "plan,churned\n" + "".join(f"{word},{word}\n" for word in words) + ",yes\n")(claim)
+    dataset = load_classes(data(preprocessing=[{"dropMissing": {"columns": ["churned"]}}]))
+    assert dataset.features["plan"].tolist() == [*words, ""]
+    assert dataset.target.tolist() == [*words, "yes"]
+
+
+def test_parquet_with_row_labels(claim: Path) -> None:
+    """pandas keeps those of a shuffled table; those with a name are a column to all other tools."""
+    CHURN.sample(frac=1, random_state=0).to_parquet(claim / "shuffled.parquet")
+    CHURN.set_index("region").to_parquet(claim / "named.parquet")
+    shuffled = load_classes(data("pvc://datasets/shuffled.parquet"))
+    assert list(shuffled.features.columns) == ["age", "income", "plan", "region"]
+    assert shuffled.target.tolist() == CHURN.sample(frac=1, random_state=0)["churned"].tolist()
+    named = load_classes(data("pvc://datasets/named.parquet"))
+    assert list(named.features.columns) == ["age", "income", "plan", "region"]
+    assert named.features["region"].tolist() == CHURN["region"].tolist()
+
+
+def test_columns_without_a_name_do_not_matter_where_features_are_listed(claim: Path) -> None:
+    write("churn.csv", ",age,Unnamed: 0,,churned\n9,1,8,7,1\n9,2,8,7,0\n")(claim)
+    dataset = load_classes(data(features=["age", "Unnamed: 0"]))
+    assert dataset.features.to_dict("list") == {"age": [1, 2], "Unnamed: 0": [8, 8]}
+    assert dataset.target.tolist() == [1, 0]
+
+
+def test_files_of_a_folder_agree_on_types(claim: Path) -> None:
+    """Digits in one file are text where another has letters; a file without any value has no say."""
+    write("churn/a.csv", "zip,n,churned\n01234,1,0\n")(claim)
+    write("churn/b.csv", "zip,n,churned\nAB1,2,2+\n")(claim)
+    write("churn/c.csv", "zip,n,churned\n,,1\n")(claim)
+    dataset = load_classes(data("pvc://datasets/churn"))
+    assert dataset.features["zip"].tolist() == ["01234", "AB1", ""]
+    assert dataset.features["n"].tolist()[:2] == [1, 2]
+    assert dataset.target.tolist() == ["0", "2+", "1"]
+
+
+FITTED = Fitted(
+    columns=[Column(name="zip", type="text", steps=[]), Column(name="n", type="number", steps=[])],
+    target=Target(task=Task.CLASSIFICATION, classes=["0", "1", "2+"]),
+)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_data_of_a_model_has_the_types_of_the_model(claim: Path, ending: str) -> None:
+    """Other data may have only digits where the training data had letters, too."""
+    write("churn.csv", "zip,n,churned\n01234,1,0\n90210,2,1\n")(claim)
+    pd.DataFrame({"zip": ["01234", "90210"], "n": [1, 2], "churned": [0, 1]}).to_parquet(claim / "churn.parquet")
+    write("churn.jsonl", '{"zip": "01234", "n": 1, "churned": 0}\n{"zip": "90210", "n": 2, "churned": 1}\n')(claim)
+    dataset = load(data(f"pvc://datasets/churn.{ending}"), task=Task.CLASSIFICATION, fitted=FITTED)
+    assert dataset.features["zip"].tolist() == ["01234", "90210"]
+    assert dataset.features["n"].tolist() == [1, 2]
+    assert dataset.target.tolist() == ["0", "1"]
+
+
+def test_booleans_of_a_model_stay_booleans(claim: Path) -> None:
+    """Their classes are true and false however a file writes them."""
+    write("churn.csv", "zip,churned\n01234,True\n90210,False\n")(claim)
+    fitted = FITTED.model_copy(update={"target": Target(task=Task.CLASSIFICATION, classes=["false", "true"])})
+    assert load(data(), task=Task.CLASSIFICATION, fitted=fitted).target.tolist() == ["true", "false"]
+
+
+def test_booleans_are_the_same_classes_beside_rows_without_a_label(claim: Path) -> None:
+    write("churn.csv", "age,churned\n1,True\n2,\n3,False\n")(claim)
+    assert load_classes(data(preprocessing=[{"dropMissing": {}}])).target.tolist() == ["true", "false"]
+
+
+def test_the_label_that_is_no_class_is_named(claim: Path) -> None:
+    """A file with 2+ has text labels; 0 and 1 are not what is wrong."""
+    write("churn.csv", "age,churned\n1,0\n2,1\n3,2+\n")(claim)
+    dataset = load_classes(data())
+    with pytest.raises(UserError, match=r'^label "2\+" in .* is not a class of the model; its classes: 0, 1\.$'):
+        Target(task=Task.CLASSIFICATION, classes=[0, 1]).encode(dataset.target, dataset.source)
+
+
 def test_codes_that_are_cast_keep_their_zeros(claim: Path) -> None:
     (claim / "churn.csv").write_text("zip,n,churned\n01234,01,1\n,02,0\n90210,03,1\n")
     dataset = load_classes(data(preprocessing=[{"dropDuplicates": {}}, {"cast": {"columns": ["zip"], "to": "category"}}]))
@@ -506,6 +734,22 @@ def test_image_folder(claim: Path) -> None:
     grey = load_classes(data("pvc://datasets/pets/", target=None, image={"size": 8, "channels": 1}, format="imageFolder"))
     assert grey.features.shape == (4, 1, 8, 8)
     assert grey.features[0, 0, 0, 0] == 76  # ITU-R 601: 0.299 * 255
+
+
+def test_images_of_16_bits_and_turned_cameras(claim: Path) -> None:
+    """16 bits are scaled, not cut at 255; a photo stands as its camera says; TIFF and WebP are read."""
+    half = Image.fromarray(np.full((8, 8), 32768, np.uint16))
+    write_image(claim / "pets" / "cat" / "1.png", half)
+    write_image(claim / "pets" / "cat" / "2.tiff", half)
+    turned = Image.new("RGB", (8, 8))
+    turned.paste((255, 255, 255), (0, 0, 8, 4))  # the upper half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    write_image(claim / "pets" / "dog" / "1.webp", turned, exif=exif, lossless=True)
+    dataset = load_classes(data("pvc://datasets/pets", target=None, image={"size": 8, "channels": 1}))
+    assert dataset.target.tolist() == ["cat", "cat", "dog"]
+    assert (dataset.features[:2] == 128).all()
+    assert dataset.features[2, 0, 0].tolist() == [0] * 4 + [255] * 4
 
 
 def test_npz(claim: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,9 +16,11 @@ import pandas as pd
 
 from modelship_trainer.data import bundled
 from modelship_trainer.data.dataset import Array, Dataset, Kind
+from modelship_trainer.data.images import ENDINGS as IMAGES
 from modelship_trainer.data.images import load_images
-from modelship_trainer.data.source import Source, fetch
-from modelship_trainer.data.table import canonical_target, features_of, read_table
+from modelship_trainer.data.preprocessing import Fitted
+from modelship_trainer.data.source import Source, fetch, is_store_error
+from modelship_trainer.data.table import canonical_target, features_of, missing_labels, read_table, text_columns
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.locations import scheme_of, shown
 from modelship_trainer.protocol import FailureReason
@@ -26,8 +29,8 @@ from modelship_trainer.recipe import Data, Format, Step, Task
 __all__ = ["Dataset", "Kind", "load"]
 
 
-def load(data: Data, *, task: Task) -> Dataset:
-    """Read the source that `data` names.
+def load(data: Data, *, task: Task, fitted: Fitted | None = None) -> Dataset:
+    """Read the source that `data` names; where it is for the model of `fitted`, in the types that this model was trained on.
 
     Raises:
         UserError: DataNotFound, DataInvalid, RecipeInvalid or StoreUnavailable, each with one sentence that says what to change.
@@ -35,35 +38,66 @@ def load(data: Data, *, task: Task) -> Dataset:
     if scheme_of(data.source) == "sklearn":
         dataset = bundled.load(data, task)
     else:
-        with TemporaryDirectory(prefix="modelship-data-") as work:
-            source = fetch(data.source, Path(work))
-            before = source.stamp()
-            format_ = data.format or _format_of(source)
-            if data.image is not None and format_ is not Format.IMAGE_FOLDER:
-                raise UserError(FailureReason.RECIPE_INVALID, f"data.image is for image folders, and {source.uri} is {format_}.")
-            dataset = _READERS[format_](source, data, task)
-            if source.stamp() != before:  # else the digest might be of other bytes than those that were read
-                raise UserError(
-                    FailureReason.DATA_INVALID, f"{source.uri} changed while it was read; start again when nothing writes to it."
-                )
+        try:
+            dataset = _read(data, task, fitted)
+        except OSError as error:
+            if not is_store_error(error):
+                raise
+            raise UserError(
+                FailureReason.STORE_UNAVAILABLE,
+                f"{shown(data.source)} cannot be read: {os.strerror(error.errno or 0)}; trying again.",
+            ) from error
     if dataset.rows == 0:
         raise UserError(FailureReason.DATA_INVALID, f"{dataset.source} has no rows.")
     return dataset
 
 
-def _load_table(format_: Format) -> Callable[[Source, Data, Task], Dataset]:
-    def read(source: Source, data: Data, task: Task) -> Dataset:
-        frame, name = read_table(source, format_, data)
-        return tabular(source.uri, frame, name, source.digest, data, task)
+def _read(data: Data, task: Task, fitted: Fitted | None) -> Dataset:
+    with TemporaryDirectory(prefix="modelship-data-") as work:
+        source = fetch(data.source, Path(work))
+        before = source.stamp()
+        format_ = data.format or _format_of(source)
+        if data.image is not None and format_ is not Format.IMAGE_FOLDER:
+            raise UserError(FailureReason.RECIPE_INVALID, f"data.image is for image folders, and {source.uri} is {format_}.")
+        dataset = _READERS[format_](source, data, task, fitted)
+        if source.stamp() != before:  # else the digest might be of other bytes than those that were read
+            raise UserError(
+                FailureReason.DATA_INVALID, f"{source.uri} changed while it was read; start again when nothing writes to it."
+            )
+    return dataset
+
+
+Reader = Callable[[Source, Data, Task, Fitted | None], Dataset]
+
+
+def _load_table(format_: Format) -> Reader:
+    def read(source: Source, data: Data, task: Task, fitted: Fitted | None) -> Dataset:
+        known = _text_of(fitted, data.target)
+        frame, name = read_table(source, format_, data, text_columns(data.preprocessing) | known)
+        dataset = tabular(source.uri, frame, name, source.digest, data, task)
+        if name in known:  # Parquet and JSON may have numbers there
+            dataset = replace(dataset, target=np.array([str(label) for label in dataset.target], dtype=object))
+        return dataset
 
     return read
 
 
+def _text_of(fitted: Fitted | None, target: str | None) -> set[str]:
+    """Columns that are text to a model, its target with them: other data may have nothing but digits there."""
+    if fitted is None:
+        return set()
+    text = {column.name for column in fitted.columns or [] if column.type == "text"}
+    classes = (fitted.target.classes if fitted.target else None) or []
+    # Booleans are text in the one spelling true and false, which reading them as text would lose.
+    of_text = any(isinstance(label, str) for label in classes) and not set(classes) <= {"true", "false"}
+    return text | {target} if target is not None and of_text else text
+
+
 def tabular(uri: str, frame: pd.DataFrame, target: str, digest: str, data: Data, task: Task) -> Dataset:
     """A dataset of a raw table whose columns are checked to exist."""
-    missing = frame[target].isna()
+    missing = missing_labels(frame[target])
     if missing.any() and _drops_missing(data.preprocessing, target):
-        frame = frame[~missing].reset_index(drop=True)  # a row without a label can be neither learned from nor scored
+        frame = frame[~missing]  # a row without a label can be neither learned from nor scored
     elif missing.any():
         raise UserError(
             FailureReason.DATA_INVALID,
@@ -85,7 +119,7 @@ def _drops_missing(steps: Sequence[Step], target: str) -> bool:
     return any(drop.columns is None or target in drop.columns for drop in drops)
 
 
-def _load_npz(source: Source, data: Data, task: Task) -> Dataset:
+def _load_npz(source: Source, data: Data, task: Task, fitted: Fitted | None) -> Dataset:
     """Arrays `x` and `y` of an .npz file (or those that data.features and data.target name)."""
     arrays = _read_npz(source)
     target = data.target or "y"
@@ -113,7 +147,7 @@ def _load_npz(source: Source, data: Data, task: Task) -> Dataset:
             FailureReason.DATA_INVALID,
             f"array {quote(target)} of {source.uri} has shape {list(y.shape)}; it must be [{len(x)}], a value per row.",
         )
-    missing = pd.isna(y)
+    missing = missing_labels(pd.Series(y))
     if missing.any():
         raise UserError(
             FailureReason.DATA_INVALID,
@@ -129,10 +163,12 @@ def _read_npz(source: Source) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib, numpy: each raises its own
+        if is_store_error(error):
+            raise
         raise UserError(FailureReason.DATA_INVALID, f"{source.uri} is not readable as npz: {error}.") from error
 
 
-def _load_image_folder(source: Source, data: Data, task: Task) -> Dataset:
+def _load_image_folder(source: Source, data: Data, task: Task, fitted: Fitted | None) -> Dataset:
     if data.target is not None or data.features is not None:
         raise UserError(
             FailureReason.RECIPE_INVALID,
@@ -143,7 +179,7 @@ def _load_image_folder(source: Source, data: Data, task: Task) -> Dataset:
     return Dataset(source=source.uri, kind=Kind.IMAGE, features=images, target=target, target_name="label", digest=source.digest)
 
 
-_READERS: dict[Format, Callable[[Source, Data, Task], Dataset]] = {
+_READERS: dict[Format, Reader] = {
     Format.CSV: _load_table(Format.CSV),
     Format.PARQUET: _load_table(Format.PARQUET),
     Format.JSON_LINES: _load_table(Format.JSON_LINES),
@@ -158,9 +194,7 @@ _ENDINGS = {
     ".jsonl": Format.JSON_LINES,
     ".ndjson": Format.JSON_LINES,
     ".npz": Format.NPZ,
-    ".png": Format.IMAGE_FOLDER,
-    ".jpg": Format.IMAGE_FOLDER,
-    ".jpeg": Format.IMAGE_FOLDER,
+    **{ending: Format.IMAGE_FOLDER for ending in IMAGES},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from modelship_trainer.data.dataset import Array
-from modelship_trainer.data.source import Source
+from modelship_trainer.data.source import Source, is_store_error
+from modelship_trainer.data.steps import no_number
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import CastType, Data, Format, Step, Task
@@ -22,24 +24,50 @@ _LARGEST = 1e37
 """Of a regression's target: an order of magnitude below float32's end, as (value - mean) must fit, too."""
 _EXACT = {True: 2**63, False: 2**53}
 """Whole numbers below this are exact: as integers (True), as floats (False)."""
+_ROW_LABELS = re.compile(r"__index_level_\d+__")
+"""What pandas calls the row labels that it puts into a Parquet file."""
+_NAMELESS = re.compile(r"(Unnamed: \d+)?")
+"""The header above row labels that pandas wrote into a CSV file; after reading and writing it once more."""
 
 
-def read_table(source: Source, format_: Format, data: Data) -> tuple[pd.DataFrame, str]:
+def read_table(source: Source, format_: Format, data: Data, text: set[str]) -> tuple[pd.DataFrame, str]:
     """Raw columns that the recipe wants, target included, and the target's name; a folder's files follow one another.
+
+    `text` are columns that a CSV has as text even where all its cells are digits.
 
     Raises:
         UserError: DataInvalid where the file is unreadable or a column is missing; RecipeInvalid without a target.
+        OSError: the store cannot be read.
     """
+    frames, target = _read_files(source, format_, data, text)
+    mixed = _text_in_some(frames) if format_ is Format.CSV else set()
+    if mixed:  # a file without a letter is of the same type as the others: "01234" stays what it is
+        frames, target = _read_files(source, format_, data, text | mixed)
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], target
+
+
+def _read_files(source: Source, format_: Format, data: Data, text: set[str]) -> tuple[list[pd.DataFrame], str]:
     frames = []
     for path, name in zip(source.paths, source.names, strict=True):
         where = source.uri if len(source.names) == 1 else f"{source.uri}/{name}"
         try:
-            available = list(_read_columns(path, format_))
+            available = _read_columns(path, format_)
             columns, target = wanted_columns(available, data, where)
-            frames.append(_read(path, format_, columns, text_columns(data.preprocessing)))
+            frames.append(_read(path, format_, available, columns, text))
         except (ValueError, OSError, OverflowError, RecursionError) as error:  # pyarrow's and pandas' errors are ValueErrors
+            if is_store_error(error):
+                raise
             raise _unreadable(where, format_, error) from error
-    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], target
+    return frames, target
+
+
+def _text_in_some(frames: list[pd.DataFrame]) -> set[str]:
+    """Columns that have text in one of the files, and other values in another."""
+    kinds: dict[str, set[bool]] = {}
+    for frame in frames:
+        for name in frame.columns[frame.notna().any().to_numpy()]:
+            kinds.setdefault(name, set()).add(pd.api.types.is_string_dtype(frame[name]))
+    return {name for name, found in kinds.items() if len(found) > 1}
 
 
 def wanted_columns(available: list[str], data: Data, uri: str, default_target: str | None = None) -> tuple[list[str], str]:
@@ -50,10 +78,14 @@ def wanted_columns(available: list[str], data: Data, uri: str, default_target: s
             FailureReason.RECIPE_INVALID,
             f"data.target is not set: name the column to predict; columns of {uri}: {listing(available)}.",
         )
-    features = data.features if data.features is not None else [name for name in available if name != target]
+    features = data.features if data.features is not None else _all_but(target, available, uri)
     for name in [target, *features]:
         if name not in available:
             raise UserError(FailureReason.DATA_INVALID, f"column {quote(name)} is not in {uri}; columns: {listing(available)}.")
+        if available.count(name) > 1:
+            raise UserError(
+                FailureReason.DATA_INVALID, f"{uri} has {available.count(name)} columns named {quote(name)}; rename or remove one."
+            )
     if target in features:
         raise UserError(FailureReason.RECIPE_INVALID, f"data.features lists the target {quote(target)}; leave it out.")
     if not features:
@@ -61,16 +93,30 @@ def wanted_columns(available: list[str], data: Data, uri: str, default_target: s
     return [*features, target], target
 
 
-def _read_columns(path: Path, format_: Format) -> Any:
+def _all_but(target: str, available: list[str], uri: str) -> list[str]:
+    """The columns but `target` and pandas' row labels: where a file is sorted, the row tells the label."""
+    features = [name for name in available if name != target and not _ROW_LABELS.fullmatch(name)]
+    nameless = next((name for name in features if _NAMELESS.fullmatch(name)), None)
+    if nameless is not None:
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"column {available.index(nameless) + 1} of {uri} has no name, as row labels that pandas wrote; name it, or list the "
+            "columns to learn from in data.features.",
+        )
+    return features
+
+
+def _read_columns(path: Path, format_: Format) -> list[str]:
+    """Names as written: pandas would make others of those that are empty or there twice."""
     match format_:
         case Format.PARQUET:
             import pyarrow.parquet
 
-            return pyarrow.parquet.read_schema(path).names
+            return list(pyarrow.parquet.read_schema(path).names)
         case Format.CSV:
-            return pd.read_csv(path, nrows=0).columns
+            return [str(name) for name in pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]]
         case _:
-            return _read_json(path).columns
+            return list(_read_json(path).columns)
 
 
 def text_columns(steps: Sequence[Step]) -> set[str]:
@@ -88,26 +134,46 @@ def text_columns(steps: Sequence[Step]) -> set[str]:
     return text
 
 
-def _read(path: Path, format_: Format, columns: list[str], text: set[str]) -> pd.DataFrame:
+def _read(path: Path, format_: Format, available: list[str], columns: list[str], text: set[str]) -> pd.DataFrame:
     match format_:
         case Format.PARQUET:
-            return pd.read_parquet(path, columns=columns)[columns]
+            return _read_parquet(path, columns)
         case Format.CSV:
-            types = {name: str for name in columns if name in text}
-            return _read_csv(path, types)[columns]
+            places = [available.index(name) for name in columns]
+            types = {place: str for name, place in zip(columns, places, strict=True) if name in text}
+            return _read_csv(path, len(available), types)[places].set_axis(columns, axis=1)
         case _:
             return _read_json(path)[columns]
 
 
-def _read_csv(path: Path, types: dict[str, type[str]]) -> pd.DataFrame:
-    """Every column, as `usecols` would hide rows with too many fields.
+def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Columns as other tools see them: pandas' metadata would make row labels of some. Whole numbers stay whole beside nulls."""
+    import pyarrow.parquet
 
-    Surplus fields in every row, which pandas by itself takes for row labels, and so shifts the rest, are an error.
+    table = pyarrow.parquet.read_table(path, columns=columns, partitioning=None)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    return frame[columns]
+
+
+def _read_csv(path: Path, fields: int, types: dict[int, type[str]]) -> pd.DataFrame:
+    """Every column, by its place, as `usecols` would hide rows with too many fields.
+
+    Only an empty cell is missing: to the served graph "NA" and "None" are words like any other. Surplus fields in every row, which
+    pandas by itself takes for row labels, and so shifts the rest, are an error.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            return pd.read_csv(path, dtype=types, low_memory=False, index_col=False)
+            return pd.read_csv(
+                path,
+                header=0,
+                names=list(range(fields)),
+                dtype=types,
+                keep_default_na=False,
+                na_values=[""],
+                low_memory=False,
+                index_col=False,
+            )
         except pd.errors.ParserWarning as error:
             raise ValueError("its rows have more fields than its first line has names") from error
 
@@ -185,25 +251,47 @@ def _is_numeric(series: pd.Series) -> bool:
     return all(isinstance(cell, kinds) for cell, missing in zip(series, series.isna(), strict=True) if not missing)
 
 
+def missing_labels(series: pd.Series) -> pd.Series:
+    """Which rows have no target: a null, or text without a character, whatever the format can tell apart."""
+    return series.isna() | pd.Series([isinstance(cell, str) and not cell for cell in series], index=series.index, dtype=bool)
+
+
 def canonical_target(series: pd.Series, name: str, task: Task) -> Array:
     """The target as float64 (regression), int64 (classes that are whole numbers) or Python strings; nothing is missing.
 
     Raises:
-        UserError: DataInvalid where regression has text, or classification has fractions.
+        UserError: DataInvalid where regression has text, or classification has fractions or labels of several types.
     """
-    numeric = _is_numeric(series) and not pd.api.types.is_bool_dtype(series)
+    first = {_label_type(cell): cell for cell in reversed(series.tolist())}
     if task is Task.REGRESSION:
-        if not numeric:
+        if set(first) - {"numbers"}:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"target {quote(name)} has values such as {quote(series.iloc[0])}; training.task regression needs numbers: set it "
-                "to classification, or choose another target.",
+                f"target {quote(name)} has values such as {quote(no_number(series))}; training.task regression needs numbers: "
+                "correct them (a missing value is an empty cell), set it to classification, or choose another target.",
             )
         return _finite(series, name)
-    if not numeric:
-        # JSON's spelling of booleans; text as it is.
-        return np.array([str(v).lower() if isinstance(v, bool | np.bool_) else str(v) for v in series], dtype=object)
-    return _whole(series, name)
+    if len(first) > 1:  # as text they would be one class
+        (one, example), (other, another), *_ = sorted(first.items())
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"target {quote(name)} has labels of two types, {one} such as {_spelled(example)} and {other} such as "
+            f"{_spelled(another)}; write all of them as text.",
+        )
+    if set(first) == {"numbers"}:
+        return _whole(series, name)
+    # JSON's spelling of booleans; text as it is.
+    return np.array([str(v).lower() if isinstance(v, bool | np.bool_) else str(v) for v in series], dtype=object)
+
+
+def _label_type(cell: object) -> str:
+    if isinstance(cell, bool | np.bool_):
+        return "booleans"
+    return "numbers" if isinstance(cell, int | float | decimal.Decimal | np.number) else "text"
+
+
+def _spelled(cell: object) -> str:
+    return quote(cell) if _label_type(cell) == "text" else json.dumps(cell, default=str)
 
 
 def _finite(series: pd.Series, name: str) -> Array:
