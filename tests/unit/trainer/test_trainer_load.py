@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import os
 import ssl
@@ -189,6 +190,18 @@ BAD = {
         data(),
         FailureReason.DATA_INVALID,
         "pvc://datasets/churn.csv is not readable as csv: .*",
+    ),
+    "cut csv.gz": (
+        write("churn.csv.gz", gzip.compress(CHURN.to_csv().encode())[:60]),
+        data("pvc://datasets/churn.csv.gz"),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.csv.gz is not readable as csv: Compressed file ended .*; repair it, or set data.format.",
+    ),
+    "broken csv.gz": (
+        write("churn.csv.gz", gzip.compress(b"")[:10] + b"\xff" * 20),
+        data("pvc://datasets/churn.csv.gz"),
+        FailureReason.DATA_INVALID,
+        "pvc://datasets/churn.csv.gz is not readable as csv: Error -3 while decompressing .*; repair it, or set data.format.",
     ),
     "empty csv": (write("churn.csv", ""), data(), FailureReason.DATA_INVALID, ".* is not readable as csv: No columns to parse.*"),
     "header only": (

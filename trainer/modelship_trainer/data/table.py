@@ -6,6 +6,7 @@ import decimal
 import json
 import re
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ _LARGEST = 1e37
 """Of a regression's target: an order of magnitude below float32's end, as (value - mean) must fit, too."""
 _EXACT = {True: 2**63, False: 2**53}
 """Whole numbers below this are exact: as integers (True), as floats (False)."""
+_UNREADABLE = (ValueError, OSError, OverflowError, RecursionError, EOFError, zlib.error)
+"""What broken files raise: pyarrow's and pandas' own errors are ValueErrors, those of a cut .gz are not."""
 _ROW_LABELS = re.compile(r"__index_level_\d+__")
 """What pandas calls the row labels that it puts into a Parquet file."""
 _NAMELESS = re.compile(r"(Unnamed: \d+)?")
@@ -54,7 +57,7 @@ def _read_files(source: Source, format_: Format, data: Data, text: set[str]) -> 
             available = _read_columns(path, format_)
             columns, target = wanted_columns(available, data, where)
             frames.append(_read(path, format_, available, columns, text))
-        except (ValueError, OSError, OverflowError, RecursionError) as error:  # pyarrow's and pandas' errors are ValueErrors
+        except _UNREADABLE as error:
             if is_store_error(error):
                 raise
             raise _unreadable(where, format_, error) from error
