@@ -25,7 +25,7 @@ from modelship_trainer.export.session import OnnxModel
 from modelship_trainer.locations import local_path
 from modelship_trainer.protocol import Progress, TrainResult, TrainTask
 from modelship_trainer.recipe import Recipe
-from modelship_trainer.training.checkpoint import Checkpoints
+from modelship_trainer.training.checkpoint import Checkpoints, identity_of
 from modelship_trainer.training.device import choose_device
 from modelship_trainer.training.loop import Trained, fit
 from modelship_trainer.training.validation import final_metrics
@@ -86,7 +86,7 @@ def train(task: TrainTask, *, should_stop: ShouldStop, report: Report) -> TrainR
     dataset = load(recipe.data, task=recipe.training.task)
     parts = split(dataset, recipe.data.split, recipe.training.task)
     folder = store / "checkpoints" / task.run.uid
-    checkpoints = Checkpoints(folder, f"{recipe.digest()} {dataset.digest}")
+    checkpoints = Checkpoints(folder, identity_of(recipe, dataset.digest))
     model = train_on(
         recipe, dataset, parts.train, parts.validation, checkpoints=checkpoints, should_stop=should_stop, report=report
     )

@@ -61,7 +61,7 @@ class EvaluationFolder:
         if record.identity != identity or record.result.fold != fold:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"fold {fold}: {name} is of another recipe, data, method or metrics; evaluate into an empty folder.",
+                f"fold {fold}: {name} is of another recipe, data, code, method or metrics; evaluate into an empty folder.",
             )
         return record
 

@@ -24,10 +24,12 @@ from modelship_trainer.evaluation.score import score
 from modelship_trainer.evaluation.subject import Subject, load_data, open_subject
 from modelship_trainer.judgement import MetricResult, judge, summarize
 from modelship_trainer.locations import shown
+from modelship_trainer.models.source import source_digest
 from modelship_trainer.protocol import EvaluateResult, EvaluateTask, FailureReason, FoldResult, Progress
 from modelship_trainer.run import train_on
 from modelship_trainer.schema import canonical_json, digest_of
 from modelship_trainer.training.checkpoint import Checkpoints
+from modelship_trainer.training.checkpoint import identity_of as run_identity
 from modelship_trainer.training.device import choose_device
 from modelship_trainer.training.validation import predict, scores_of
 
@@ -90,9 +92,8 @@ def identity_of(task: EvaluateTask, subject: Subject) -> str:
     method = task.method.k_fold.to_json() if task.method.k_fold else {}
     method.pop("parallelism", None)
     metrics = [metric.value for metric in subject.metrics]
-    return digest_of(
-        canonical_json({"recipe": lineage.recipe_digest, "data": lineage.data_digest, "method": method, "metrics": metrics})
-    )
+    made_of = {"recipe": lineage.recipe_digest, "data": lineage.data_digest, "code": source_digest(subject.recipe.model)}
+    return digest_of(canonical_json(made_of | {"method": method, "metrics": metrics}))
 
 
 def _retrain(
@@ -106,7 +107,7 @@ def _retrain(
     should_stop: ShouldStop,
 ) -> tuple[Scores, list[Epoch]]:
     """Train on the fold's own rows, preprocessing included; predictions of the rows left out, and the training curve."""
-    checkpoints = Checkpoints(folder.checkpoints(fold), identity)
+    checkpoints = Checkpoints(folder.checkpoints(fold), f"{identity} {run_identity(subject.recipe, dataset.digest)}")
     model = train_on(
         subject.recipe, dataset, rows.train, rows.validation, checkpoints=checkpoints, should_stop=should_stop, report=progress
     )

@@ -14,10 +14,19 @@ from typing import Any
 
 import torch
 
+import modelship_trainer
 from modelship_trainer.artifact.files import write_atomically
+from modelship_trainer.models.source import source_digest
+from modelship_trainer.recipe import Recipe
 
 _NAME = re.compile(r"step-(\d{12})-([0-9a-f]{64})\.ckpt")
 KEPT = 2
+
+
+def identity_of(recipe: Recipe, data_digest: str) -> str:
+    """What makes a run: a state is gone on from only by the same recipe, data, code of the user, and versions of torch and us."""
+    versions = f"modelship {modelship_trainer.__version__}, torch {torch.__version__}"
+    return f"{recipe.digest()} {data_digest} {source_digest(recipe.model)} {versions}"
 
 
 class Checkpoints:
@@ -37,7 +46,10 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """State of the newest checkpoint that is whole and of this run; None where there is none."""
+        """State of the newest checkpoint that is whole and of this run; None where there is none.
+
+        Those of another run are removed: with more steps than this one has, they would be kept in place of its own.
+        """
         for path in self._newest_first():
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != _parse(path.name)[1]:
@@ -47,6 +59,8 @@ class Checkpoints:
             if saved["identity"] == self.identity:
                 state: dict[str, Any] = saved["state"]
                 return state
+            print(f"checkpoint {path.name} is of another recipe, data, code or version; it is not used", flush=True)
+            path.unlink(missing_ok=True)
         return None
 
     def _newest_first(self) -> Iterator[Path]:

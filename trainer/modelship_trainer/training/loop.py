@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,6 +174,9 @@ class _Run:
         state = self.checkpoints.load(self.device) if self.checkpoints else None
         if state is None:
             return
+        if _shapes(state["module"]) != _shapes(self.module.state_dict()):  # a file that the user's own code imports was changed
+            print("the checkpoint is of a module of other shapes; it is not used", flush=True)
+            return
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -208,6 +212,10 @@ class _Run:
 
 
 _POSITION = ("epoch", "step", "epoch_loss", "epoch_rows", "kept_epoch", "stopped")
+
+
+def _shapes(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "shape", None) for name, value in state.items()}
 
 
 def _text(value: float | None) -> str | None:
