@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from modelship_trainer.artifact.manifest import DigestMismatch
 from modelship_trainer.errors import Interrupted, UserError
+from modelship_trainer.memory import is_exhausted
 from modelship_trainer.protocol import (
     ENV_TERMINATION_LOG,
     TERMINATION_LIMIT,
@@ -71,9 +72,11 @@ def failure_of(error: Exception) -> UserError:
         return UserError(FailureReason.DIGEST_MISMATCH, f"{error}.")
     if isinstance(error, ValidationError):
         return UserError(FailureReason.RECIPE_INVALID, explain(error))
-    if _is_out_of_memory(error):
+    if is_exhausted(error):  # the loop tells of its own
         return UserError(
-            FailureReason.OUT_OF_MEMORY, "the device ran out of memory; lower training.batchSize, or ask for more in spec.compute."
+            FailureReason.OUT_OF_MEMORY,
+            "the data does not fit into memory; leave out columns, set oneHot.maxCategories, lower tokenize.vocabularySize or "
+            "data.image.size, or ask for more in spec.compute.",
         )
     if isinstance(error, OSError) and error.errno in _STORE_ERRORS:
         where = f" {error.filename}" if error.filename else ""
@@ -84,13 +87,6 @@ def failure_of(error: Exception) -> UserError:
             FailureReason.RECIPE_INVALID, f"{what} has no deterministic algorithm here; set training.deterministic: false."
         )
     return UserError(FailureReason.INTERNAL_ERROR, traceback.format_exception_only(error)[-1].strip())
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 @contextmanager

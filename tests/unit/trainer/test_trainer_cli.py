@@ -184,14 +184,15 @@ FAILURES: dict[str, tuple[Exception, FailureReason, int, str]] = {
         torch.OutOfMemoryError("CUDA out of memory"),
         FailureReason.OUT_OF_MEMORY,
         64,
-        "the device ran out of memory; lower",
+        "the data does not fit into memory; leave out columns",
     ),
     "CPU memory": (
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
         FailureReason.OUT_OF_MEMORY,
         64,
-        "the device ran out of memory; lower training.batchSize",
+        "the data does not fit into memory; leave out columns, set oneHot.maxCategories, lower",
     ),
+    "one-hot of too many": (MemoryError(), FailureReason.OUT_OF_MEMORY, 64, "the data does not fit into memory; "),
     "no space": (
         OSError(errno.ENOSPC, "No space left on device", "/mnt/pvc/models/x"),
         FailureReason.STORE_UNAVAILABLE,

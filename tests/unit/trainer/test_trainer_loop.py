@@ -21,6 +21,7 @@ from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.models import build
 from modelship_trainer.protocol import FailureReason, Progress
 from modelship_trainer.recipe import ModelSpec, Precision, Recipe, Task
+from modelship_trainer.training import loop
 from modelship_trainer.training.device import autocast_type, cgroup_cpus
 from modelship_trainer.training.loop import Trained, fit
 
@@ -265,6 +266,22 @@ def test_infinite_loss_stops_before_the_optimiser() -> None:
     assert caught.value.message in {
         f"loss is {value} at step 2 (epoch 1); lower optimizer.sgd.learningRate or clip gradients." for value in ("nan", "inf")
     }
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_ran_out_in_the_loop_is_told_with_the_batch(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def no_memory(*arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr(loop, "_take_step", no_memory)
+    for spec in (recipe(), recipe({"custom": {"entrypoint": "trainer_models:wide", "args": {"width": 5}}})):
+        with pytest.raises(UserError, match=r"^the device ran out of memory; lower training.batchSize, or ask for more") as caught:
+            fit(spec, prepared(), device=CPU)
+        assert caught.value.reason is FailureReason.OUT_OF_MEMORY
 
 
 def test_custom_module_trains() -> None:

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from modelship_trainer.data.prepare import Prepared
 from modelship_trainer.errors import Interrupted, UserError
+from modelship_trainer.memory import is_exhausted
 from modelship_trainer.models import build, explain_user_code
 from modelship_trainer.protocol import FailureReason, Progress
 from modelship_trainer.recipe import Recipe, Task, Training
@@ -67,16 +68,21 @@ def fit(
     """Fit the recipe's model to `prepared`; goes on from the last of `checkpoints`.
 
     Raises:
-        UserError: RecipeInvalid, NonFiniteLoss, UserCodeFailed.
+        UserError: RecipeInvalid, NonFiniteLoss, OutOfMemory, UserCodeFailed.
         Interrupted: `should_stop` said so; a checkpoint was written.
     """
     try:
         run = _setup(recipe, prepared, device, checkpoints)
         run.clock = _Clock(report)
         return _fit(run, should_stop)
-    except (UserError, Interrupted, MemoryError, torch.OutOfMemoryError, OSError):
+    except (UserError, Interrupted, OSError):
         raise
     except Exception as error:
+        if is_exhausted(error):
+            raise UserError(
+                FailureReason.OUT_OF_MEMORY,
+                "the device ran out of memory; lower training.batchSize, or ask for more in spec.compute.",
+            ) from error
         if recipe.model.custom is not None:  # the user's own forward or backward pass
             raise explain_user_code(recipe.model.custom, error) from error
         raise
