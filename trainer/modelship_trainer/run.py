@@ -17,6 +17,7 @@ from modelship_trainer.artifact import contents
 from modelship_trainer.artifact.manifest import Lineage
 from modelship_trainer.artifact.publish import publish
 from modelship_trainer.data.dataset import Dataset, Rows
+from modelship_trainer.data.fit import distinct
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import Prepared, prepare
 from modelship_trainer.data.split import Parts, split
@@ -56,18 +57,19 @@ def train_on(
     train: Rows,
     validation: Rows,
     *,
+    held_out: Rows,
     checkpoints: Checkpoints | None = None,
     should_stop: ShouldStop = lambda: False,
     report: Report = lambda progress: None,
 ) -> TrainedModel:
-    """Fit preprocessing and model on the rows `train`; `validation` is for val_loss and early stopping.
+    """Fit preprocessing and model on the rows `train`; `validation` is for val_loss and early stopping, `held_out` for later.
 
     Raises:
         UserError: see `prepare`, `fit` and `export.onnx.signature`.
         Interrupted: `should_stop` said so; a checkpoint was written.
     """
     report(Progress(phase="Preprocessing"))
-    prepared = prepare(recipe, dataset, train, validation)
+    prepared = prepare(recipe, dataset, train, validation, held_out)
     signature(prepared.fitted, prepared.target)  # what cannot be served is not trained
     trained = fit(recipe, prepared, device=choose_device(), checkpoints=checkpoints, should_stop=should_stop, report=report)
     return TrainedModel(recipe, prepared, trained)
@@ -83,12 +85,19 @@ def train(task: TrainTask, *, should_stop: ShouldStop, report: Report) -> TrainR
     recipe = task.recipe
     store = local_path(task.store)
     report(Progress(phase="Loading"))
-    dataset = load(recipe.data, task=recipe.training.task)
+    dataset = distinct(load(recipe.data, task=recipe.training.task), recipe.data.preprocessing)
     parts = split(dataset, recipe.data.split, recipe.training.task)
     folder = store / "checkpoints" / task.run.uid
     checkpoints = Checkpoints(folder, identity_of(recipe, dataset.digest))
     model = train_on(
-        recipe, dataset, parts.train, parts.validation, checkpoints=checkpoints, should_stop=should_stop, report=report
+        recipe,
+        dataset,
+        parts.train,
+        parts.validation,
+        held_out=parts.test,
+        checkpoints=checkpoints,
+        should_stop=should_stop,
+        report=report,
     )
     lineage = Lineage(
         recipe_digest=recipe.digest(),

@@ -144,6 +144,29 @@ def test_a_pod_waits_for_a_fold_that_is_missing(classifier, tmp_path, monkeypatc
 # --- the whole way ------------------------------------------------------------------------------------------------------------
 
 
+def test_copies_of_a_row_are_scored_once_and_never_learned(tmp_path):
+    """In the test split as in each fold; of other data every row counts, as it is given."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"a": random.normal(size=60), "code": [f"{row:03d}" for row in range(60)], "y": random.integers(0, 2, 60)})
+    pd.concat([rows] * 10).to_csv(tmp_path / "copies.csv", index=False)
+    steps = [{"dropDuplicates": {}}, {"cast": {"columns": ["code"], "to": "category"}}, {"oneHot": {"columns": ["code"]}}]
+    recipe = {
+        "data": {"source": f"file://{tmp_path}/copies.csv", "target": "y", "preprocessing": steps},
+        "model": {"linear": {}},
+        "training": {"task": "classification", "epochs": 2},
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    assert cli.train(["--recipe", str(tmp_path / "recipe.json"), "--output", str(tmp_path / "store")]) == 0
+    (artifact,) = (tmp_path / "store/artifacts").iterdir()
+    argv = ["--artifact", str(artifact), "--output", str(tmp_path / "out"), "--metrics", "accuracy"]
+    assert cli.evaluate([*argv, "--method", "kfold", "--folds", "3"]) == 0
+    assert json.loads((tmp_path / "out/results.json").read_text())["rows"] == 12
+    assert [json.loads((tmp_path / f"out/folds/{fold}.json").read_text())["rows"] for fold in range(3)] == [16, 16, 16]
+    pd.concat([rows] * 3).to_csv(tmp_path / "new.csv", index=False)
+    assert cli.evaluate([*argv, "--data", str(tmp_path / "new.csv")]) == 0
+    assert json.loads((tmp_path / "out/results.json").read_text())["rows"] == 180
+
+
 def test_train_and_evaluate_a_table_with_text_and_holes(tmp_path, capsys):
     """Both commands, as a user types them: the exported graph takes text, missing values and string labels."""
     random = np.random.default_rng(0)

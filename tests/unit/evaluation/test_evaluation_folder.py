@@ -56,7 +56,7 @@ def test_a_missing_fold_is_named(folder):
         (b'{"schemaVersion": 1, "identity": "this"', "is not a fold's record"),
         (b"\xff\xfe", "is not a fold's record"),
         (b'{"schemaVersion": 2}', "is not a fold's record"),
-        (record(1, identity="other").model_dump_json(by_alias=True).encode(), "is of another recipe, data, code, method or metrics"),
+        (record(1, identity="other").model_dump_json(by_alias=True).encode(), "is of another recipe, data, code, method"),
         (record(0).model_dump_json(by_alias=True).encode(), "is of another"),
     ],
 )

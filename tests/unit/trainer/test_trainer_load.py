@@ -524,7 +524,7 @@ BAD_TABLES = {
     ),
     "constant that is no number": (
         {"preprocessing": [{"impute": {"columns": ["age"], "strategy": "constant", "value": "old"}}]},
-        'data.preprocessing\\[0\\].impute.value: "old" is no number, and column "age" has numbers.',
+        'data.preprocessing\\[0\\].impute.value: "old" is no finite number, and column "age" has numbers.',
     ),
     "log of negatives": (
         {"preprocessing": [{"impute": {}}, {"normalize": {}}, {"log": {"columns": ["income"]}}]},

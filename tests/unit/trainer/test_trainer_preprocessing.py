@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, RobustScaler, StandardScaler
 from trainer_tables import fit_steps, table
 
+from modelship_trainer import memory
 from modelship_trainer.data.dataset import Dataset, Kind
+from modelship_trainer.data.fit import distinct
 from modelship_trainer.data.table import features_of
 from modelship_trainer.errors import UserError
+from modelship_trainer.protocol import FailureReason
+from modelship_trainer.recipe import Step
 
 pytestmark = pytest.mark.unit
 nan = math.nan
@@ -157,19 +162,86 @@ def test_tokenize_is_scikit_learns() -> None:
 # --- rows ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_drop_duplicates_in_training_only() -> None:
-    dataset = table({"a": [1, 1, 1, 2], "b": ["x", "x", "y", "x"]}, target=[0, 0, 0, 1])
-    _, kept = fit_steps(dataset, [{"dropDuplicates": {}}])
-    assert kept == [0, 2, 3]
-    fitted, kept = fit_steps(dataset, [{"dropDuplicates": {"columns": ["a"]}}, {"ordinal": {"columns": ["b"]}}])
-    assert kept == [0, 3]
-    assert len(fitted.transform(dataset.features)) == 4
-    assert fitted.usable(dataset.features).all()
+def left_of(dataset: Dataset, *steps: dict[str, Any]) -> list[int]:
+    """The rows, by their place in the file, that dropDuplicates leaves."""
+    left = distinct(dataset, [Step.model_validate(step) for step in steps])
+    assert left.rows == len(left.features)
+    return list(left.features.index)
+
+
+def test_drop_duplicates_keeps_the_first_of_equal_rows() -> None:
+    dataset = table({"a": [1, 1, 1, 2, nan, nan], "b": ["x", "x", "y", "x", None, None]}, target=[0, 0, 0, 1, 1, 1])
+    assert left_of(dataset, {"dropDuplicates": {}}) == [0, 2, 3, 4]
+    assert left_of(dataset, {"dropDuplicates": {"columns": ["a"]}}) == [0, 3, 4]
+    assert left_of(dataset, {"dropDuplicates": {"columns": ["y"]}}) == [0, 3]
+    assert left_of(dataset, {"dropDuplicates": {}}, {"dropDuplicates": {"columns": ["b"]}}) == [0, 2, 4]
+    assert distinct(dataset, [Step.model_validate({"normalize": {}})]) is dataset
+    with pytest.raises(UserError, match=r'preprocessing\[0\].dropDuplicates: column "c" is not in pvc://d/t.csv; columns: a, b, y'):
+        left_of(dataset, {"dropDuplicates": {"columns": ["c"]}})
+
+
+def test_rows_are_the_same_as_they_were_read() -> None:
+    """Wherever the step stands: rows are divided before any other step is fitted."""
+    dataset = table({"a": [1, nan, 1.2]}, target=[0, 0, 0])
+    assert left_of(dataset, {"impute": {"strategy": "constant", "value": "1"}}, {"dropDuplicates": {}}) == [0, 1, 2]
 
 
 def test_duplicates_with_another_label_stay() -> None:
-    _, kept = fit_steps(table({"a": [1, 1]}, target=[0, 1]), [{"dropDuplicates": {}}])
-    assert kept == [0, 1]
+    assert left_of(table({"a": [1, 1]}, target=[0, 1]), {"dropDuplicates": {}}) == [0, 1]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e39", "none"])
+def test_a_number_is_imputed_by_a_finite_number(value: str) -> None:
+    steps = [{"impute": {"columns": ["a"], "strategy": "constant", "value": value}}]
+    with pytest.raises(UserError) as caught:
+        fit_steps(table({"a": [1, nan]}), steps)
+    assert caught.value.reason is FailureReason.RECIPE_INVALID
+    assert caught.value.message == (
+        f'data.preprocessing[0].impute.value: "{value}" is no finite number, and column "a" has numbers.'
+    )
+    fit_steps(table({"a": ["x", None]}), steps)
+
+
+@pytest.mark.parametrize(
+    ("step", "cure"),
+    [
+        ({"oneHot": {"columns": ["id"]}}, "set maxCategories"),
+        ({"oneHot": {"columns": ["id"], "maxCategories": 900}}, "lower maxCategories"),
+        ({"tokenize": {"columns": ["id"]}}, "lower vocabularySize"),
+    ],
+)
+def test_features_that_do_not_fit_into_memory(monkeypatch: pytest.MonkeyPatch, step: dict[str, Any], cure: str) -> None:
+    """Refused before they are made; two columns that fit alone may not fit together."""
+    dataset = table({"id": [f"id{row}" for row in range(1000)], "plan": ["a", "b"] * 500})
+    features = 900 if cure == "lower maxCategories" else 1000
+    monkeypatch.setattr(memory, "limit", lambda: 8 * 1000 * (features + 2))
+    fit_steps(dataset, [step, {"oneHot": {"columns": ["plan"]}}])
+    monkeypatch.setattr(memory, "limit", lambda: 8 * 1000 * (features + 1))
+    with pytest.raises(UserError) as caught:
+        fit_steps(dataset, [{"oneHot": {"columns": ["plan"]}}, step])
+    assert caught.value.reason is FailureReason.OUT_OF_MEMORY
+    assert caught.value.message.startswith(
+        f'data.preprocessing[1].{next(iter(step))}: column "id" becomes {features:,} features, and 1,000 rows of '
+        f"{features + 2:,} features need 0.0 GiB of the 0.0 GiB of memory; {cure}, leave the column out of data.features, or raise "
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "2147483648\n"}, 2**31),
+        ({"memory.max": "max\n"}, None),
+        ({"memory/memory.limit_in_bytes": "1048576\n"}, 2**20),
+        ({}, None),
+    ],
+    ids=["v2", "v2 unlimited", "v1", "none"],
+)
+def test_memory_limit_of_the_cgroup(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert memory.cgroup_limit(tmp_path) == expected
+    assert (memory.limit() or 0) > 2**20
 
 
 def test_drop_missing_leaves_out_rows_that_the_model_is_not_for() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from modelship_trainer.errors import Interrupted
+from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.models.source import source_digest
-from modelship_trainer.protocol import Progress, RunRef, TrainTask
+from modelship_trainer.protocol import FailureReason, Progress, RunRef, TrainTask
 from modelship_trainer.recipe import ModelSpec
 from modelship_trainer.run import train
 from modelship_trainer.training import checkpoint
@@ -44,6 +47,80 @@ def interrupt(what: TrainTask, after: int) -> None:
     asked = iter(range(10_000))
     with pytest.raises(Interrupted):
         run(what, lambda: next(asked) >= after)
+
+
+def refused(what: TrainTask) -> tuple[FailureReason, str]:
+    """Why, and that no time was spent on training."""
+    told: list[Progress] = []
+    with pytest.raises(UserError) as caught:
+        train(what, should_stop=lambda: False, report=told.append)
+    assert [progress.phase for progress in told] == ["Loading", "Preprocessing"]
+    return caught.value.reason, caught.value.message
+
+
+def table(path: Path, frame: pd.DataFrame, *steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """`data` of a recipe for a CSV with the target `y`."""
+    frame.to_csv(path, index=False)
+    return {"source": f"file://{path}", "target": "y", "preprocessing": list(steps), **more}
+
+
+def numbers(rows: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"a": rng.normal(size=rows), "b": rng.normal(size=rows), "y": rng.integers(0, 2, rows)})
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------------------
+
+
+def rows_of(what: TrainTask) -> dict[str, int]:
+    """How many rows each part of the published artifact had."""
+    run(what)
+    (metrics,) = Path(what.store.removeprefix("file://")).glob("artifacts/*/metrics.json")
+    rows: dict[str, int] = json.loads(metrics.read_text())["rows"]
+    return rows
+
+
+def test_copies_of_training_rows_are_in_no_other_part(tmp_path: Path) -> None:
+    """60 rows with random labels, ten times each: learned by heart, their copies in the test part would pass any gate."""
+    copies = pd.concat([numbers(60)] * 10, ignore_index=True)
+    what = task(tmp_path, table(tmp_path / "copies.csv", copies, {"normalize": {}}, {"dropDuplicates": {}}))
+    assert rows_of(what) == {"train": 42, "validation": 6, "test": 12}
+
+
+def test_without_duplicates_nothing_changes(tmp_path: Path) -> None:
+    data = table(tmp_path / "rows.csv", numbers(60))
+    artifacts = []
+    for name, steps in (("without", []), ("with", [{"dropDuplicates": {}}])):
+        rows_of(task(tmp_path / name, data | {"preprocessing": steps}))
+        artifacts.append(next((tmp_path / name / "store" / "artifacts").glob("*/model.safetensors")).read_bytes())
+    assert artifacts[0] == artifacts[1]
+
+
+@pytest.mark.parametrize("rows", [[59], range(60)], ids=["one", "all"])
+def test_rows_that_cannot_be_scored_are_told_before_training(tmp_path: Path, rows: Any) -> None:
+    """Whatever their part, with the number of rows of all."""
+    frame = numbers(600)
+    for seed in range(4):  # row 59 is of some other part each time
+        frame.loc[list(rows), "a"] = None
+        split = {"seed": seed, "validation": 0.3, "test": 0.6}
+        assert refused(task(tmp_path, table(tmp_path / "gaps.csv", frame, split=split))) == (
+            FailureReason.DATA_INVALID,
+            f'column "a" is missing or not finite in {len(rows)} of 600 rows of file://{tmp_path}/gaps.csv after preprocessing; '
+            "add impute or dropMissing, and clip values that log cannot take.",
+        )
+
+
+@pytest.mark.parametrize(("split", "part"), [({"validation": 0.2, "test": 0}, "validation"), ({"validation": 0}, "held-out")])
+def test_drop_missing_leaves_a_row_of_each_part(tmp_path: Path, split: dict[str, Any], part: str) -> None:
+    frame = numbers(60)
+    order = np.random.RandomState(0).permutation(60)
+    frame.loc[order[:12], "a"] = None  # the first fifth of the shuffled rows
+    data = table(tmp_path / "gaps.csv", frame, {"dropMissing": {"columns": ["a"]}}, split=split)
+    assert refused(task(tmp_path, data)) == (
+        FailureReason.DATA_INVALID,
+        f"dropMissing leaves no {part} row of file://{tmp_path}/gaps.csv; impute instead, or leave out columns that are mostly "
+        "missing.",
+    )
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------------------------

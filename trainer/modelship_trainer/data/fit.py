@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from modelship_trainer import recipe
+from modelship_trainer import memory, recipe
 from modelship_trainer.data.dataset import Array, Dataset, Kind, Rows
 from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted
 from modelship_trainer.data.steps import (
@@ -31,9 +31,32 @@ from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import CastType, ImputeStrategy, NormalizeMethod, Step
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def distinct(dataset: Dataset, steps: list[Step]) -> Dataset:
+    """What dropDuplicates steps leave of a dataset: of rows that are the same as they were read, the first.
+
+    It is for before the rows are divided: else copies of training rows would be validated and tested on.
+
+    Raises:
+        UserError: DataInvalid where a step names a column that is not there.
+    """
+    if not isinstance(dataset.features, pd.DataFrame):  # `fit` refuses the step
+        return dataset
+    table = _Table.of(dataset, np.arange(dataset.rows))
+    for number, step in enumerate(steps):
+        if step.drop_duplicates is not None:
+            table.where = f"data.preprocessing[{number}].{step.kind}"
+            _drop_duplicates(table, step.drop_duplicates)
+    if len(table.rows) == dataset.rows:
+        return dataset
+    print(f"dropDuplicates: {dataset.rows - len(table.rows):,} of {dataset.rows:,} rows repeat an earlier one", flush=True)
+    return replace(dataset, features=dataset.take(table.rows), target=dataset.target[table.rows])
+
 
 def fit(steps: list[Step], dataset: Dataset, train: Rows) -> tuple[Fitted, Rows]:
-    """Fit `steps` on the rows `train`; also returns those training rows that cleaning left.
+    """Fit `steps` on the rows `train`; also returns those training rows that dropMissing left. `distinct` was before.
 
     Raises:
         UserError: DataInvalid or RecipeInvalid, naming step, column and cure.
@@ -72,6 +95,11 @@ class _Column:
         self.values = step.apply(self.values)
         self.steps.append(step)
 
+    def encode(self, step: OneHot | Tokens) -> None:
+        """Keep a fitted step that makes several features of the column; no later one takes them, so they are not made here."""
+        self.values = np.empty((len(self.values), 0), dtype=np.float32)
+        self.steps.append(step)
+
     def done(self) -> Column:
         return Column(name=self.name, type=self.type, steps=self.steps, required=self.required)
 
@@ -87,6 +115,10 @@ class _Table:
     lines: pd.Index
     """The same rows as the file counts them, from 0: rows without a label are there, and not in the dataset."""
     columns: dict[str, _Column]
+    all_rows: int
+    """Of the dataset: all of them will be encoded."""
+    encoded: int = 0
+    """Features so far of columns that become several."""
     where: str = ""
 
     @classmethod
@@ -96,7 +128,7 @@ class _Table:
         for name in frame.columns:
             values = frame[name].to_numpy()
             columns[name] = _Column(name, "text" if values.dtype == object else "number", values)
-        return cls(dataset.source, dataset.target_name, dataset.target[train], train, frame.index, columns)
+        return cls(dataset.source, dataset.target_name, dataset.target[train], train, frame.index, columns, dataset.rows)
 
     def chosen(self, names: list[str] | None) -> list[_Column]:
         """The named columns, or all numeric ones.
@@ -141,6 +173,21 @@ class _Table:
                 raise self.error(f"column {quote(column.name)} of {self.source} has infinite values; remove them.")
         return columns
 
+    def room_for(self, column: _Column, features: int, cure: str) -> None:
+        """Raises UserError: OutOfMemory where the features that `column` becomes, and those before them, do not fit.
+
+        They are float32, and there twice: column by column, and as one array.
+        """
+        self.encoded += features
+        needed, there = 2 * 4 * self.all_rows * self.encoded, memory.limit()
+        if there is not None and needed > there:
+            raise UserError(
+                FailureReason.OUT_OF_MEMORY,
+                f"{self.where}: column {quote(column.name)} becomes {features:,} features, and {self.all_rows:,} rows of "
+                f"{self.encoded:,} features need {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} GiB of memory; {cure}, leave "
+                "the column out of data.features, or raise spec.compute.memory.",
+            )
+
     def keep(self, mask: Any) -> None:
         """Keep some training rows."""
         self.rows, self.lines, self.target = self.rows[mask], self.lines[mask], self.target[mask]
@@ -157,14 +204,10 @@ class _Table:
 def _drop_duplicates(table: _Table, step: recipe.DropDuplicates) -> None:
     names = step.columns or [*table.columns, table.target_name]
     chosen = table.chosen([name for name in names if name != table.target_name])
-    keys = {f"{number}.{i}": part for number, column in enumerate(chosen) for i, part in enumerate(_flat(column.values))}
+    keys = {str(number): column.values for number, column in enumerate(chosen)}
     if table.target_name in names:
         keys["target"] = table.target
     table.keep(~pd.DataFrame(keys).duplicated().to_numpy())
-
-
-def _flat(values: Values) -> list[Values]:
-    return list(values.T) if values.ndim > 1 else [values]
 
 
 def _drop_missing(table: _Table, step: recipe.DropMissing) -> None:
@@ -199,12 +242,15 @@ def _constant(table: _Table, column: _Column, value: str) -> float | str:
     if not column.numeric:
         return value
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
+        number = np.nan
+    if not abs(number) <= _FLOAT32_MAX:
         raise UserError(
             FailureReason.RECIPE_INVALID,
-            f"{table.where}.value: {quote(value)} is no number, and column {quote(column.name)} has numbers.",
-        ) from None
+            f"{table.where}.value: {quote(value)} is no finite number, and column {quote(column.name)} has numbers.",
+        )
+    return number
 
 
 def _clip(table: _Table, step: recipe.Clip) -> None:
@@ -250,7 +296,9 @@ def _one_hot(table: _Table, step: recipe.OneHot) -> None:
         categories = encoder.categories_[0].tolist()
         frequent = {category: number for number, category in enumerate(c for c in categories if c not in rare)}
         features = [frequent.get(category, len(frequent)) for category in categories]
-        column.add(OneHot(categories=categories, features=features))
+        fitted = OneHot(categories=categories, features=features)
+        table.room_for(column, fitted.size, "set maxCategories" if step.max_categories is None else "lower maxCategories")
+        column.encode(fitted)
 
 
 def _ordinal(table: _Table, step: recipe.Ordinal) -> None:
@@ -271,9 +319,9 @@ def _tokenize(table: _Table, step: recipe.Tokenize) -> None:
         except ValueError:
             raise table.error(f"column {quote(column.name)} of {table.source} has no words in any training row.") from None
         idf = [float(weight) for weight in vectorizer.idf_]
-        column.add(
-            Tokens(vocabulary=vectorizer.get_feature_names_out().tolist(), idf=idf, ngrams=step.ngrams, lowercase=step.lowercase)
-        )
+        vocabulary = vectorizer.get_feature_names_out().tolist()
+        table.room_for(column, len(vocabulary), "lower vocabularySize")
+        column.encode(Tokens(vocabulary=vocabulary, idf=idf, ngrams=step.ngrams, lowercase=step.lowercase))
 
 
 # --- normalisation ------------------------------------------------------------------------------------------------------------
@@ -310,7 +358,7 @@ def _fit_each(columns: list[_Column], estimate: Callable[[Array], Array]) -> lis
 
 
 _FIT: dict[type, Callable[[_Table, Any], None]] = {
-    recipe.DropDuplicates: _drop_duplicates,
+    recipe.DropDuplicates: lambda table, step: None,  # `distinct` did
     recipe.DropMissing: _drop_missing,
     recipe.Impute: _impute,
     recipe.Clip: _clip,

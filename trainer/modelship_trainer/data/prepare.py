@@ -16,6 +16,7 @@ from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Recipe
 
 Floats = npt.NDArray[np.float32]
+NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 
 
 class Examples(NamedTuple):
@@ -34,23 +35,38 @@ class Prepared(NamedTuple):
     target: Target
 
 
-def prepare(recipe: Recipe, dataset: Dataset, train: Rows, validation: Rows) -> Prepared:
-    """Fit preprocessing and target on the rows `train` alone; encode both parts.
+def prepare(recipe: Recipe, dataset: Dataset, train: Rows, validation: Rows, held_out: Rows = NO_ROWS) -> Prepared:
+    """Fit preprocessing and target on the rows `train` alone; encode `train` and `validation`.
+
+    `held_out` is only tried: rows that cannot be scored in the end are told before time is spent on training.
 
     Raises:
         UserError: DataInvalid or RecipeInvalid.
     """
     fitted, kept = fit(recipe.data.preprocessing, dataset, train)
     target = fit_target(dataset, kept, recipe.training.task)
-    learned = encode(dataset, kept, fitted, target)
-    checked = encode(dataset, validation, fitted, target)
-    if len(validation) and not len(checked.x):
+    checked = _left("validation", validation, dataset, fitted)
+    tried = _left("held-out", held_out, dataset, fitted)
+    # In one piece: what is wrong is told with its number of rows of the whole dataset.
+    every = _encode(dataset, np.concatenate([kept, checked, tried]), fitted, target)
+    end = len(kept) + len(checked)
+    return Prepared(
+        Examples(every.x[: len(kept)], every.y[: len(kept)]),
+        Examples(every.x[len(kept) : end], every.y[len(kept) : end]),
+        fitted,
+        target,
+    )
+
+
+def _left(part: str, rows: Rows, dataset: Dataset, fitted: Fitted) -> Rows:
+    """Those of a part's rows that the model is for. Raises UserError: DataInvalid where none is left."""
+    left = rows[fitted.usable(dataset.take(rows))]
+    if len(rows) and not len(left):
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"dropMissing leaves no validation row of {dataset.source}; impute instead, or leave out columns that are mostly "
-            "missing.",
+            f"dropMissing leaves no {part} row of {dataset.source}; impute instead, or leave out columns that are mostly missing.",
         )
-    return Prepared(learned, checked, fitted, target)
+    return left
 
 
 def encode(dataset: Dataset, rows: Rows, fitted: Fitted, target: Target) -> Examples:
@@ -59,5 +75,8 @@ def encode(dataset: Dataset, rows: Rows, fitted: Fitted, target: Target) -> Exam
     Raises:
         UserError: DataInvalid.
     """
-    usable = rows[fitted.usable(dataset.take(rows))]
-    return Examples(fitted.transform(dataset.take(usable), dataset.source), target.encode(dataset.target[usable], dataset.source))
+    return _encode(dataset, rows[fitted.usable(dataset.take(rows))], fitted, target)
+
+
+def _encode(dataset: Dataset, rows: Rows, fitted: Fitted, target: Target) -> Examples:
+    return Examples(fitted.transform(dataset.take(rows), dataset.source), target.encode(dataset.target[rows], dataset.source))

@@ -109,7 +109,14 @@ def _retrain(
     """Train on the fold's own rows, preprocessing included; predictions of the rows left out, and the training curve."""
     checkpoints = Checkpoints(folder.checkpoints(fold), f"{identity} {run_identity(subject.recipe, dataset.digest)}")
     model = train_on(
-        subject.recipe, dataset, rows.train, rows.validation, checkpoints=checkpoints, should_stop=should_stop, report=progress
+        subject.recipe,
+        dataset,
+        rows.train,
+        rows.validation,
+        held_out=rows.held_out,
+        checkpoints=checkpoints,
+        should_stop=should_stop,
+        report=progress,
     )
     progress(Progress(phase="Scoring"))
     fitted, target = model.prepared.fitted, model.prepared.target

@@ -10,6 +10,7 @@ from modelship_trainer.artifact.contents import METRICS, PREPROCESSING, RECIPE
 from modelship_trainer.artifact.manifest import ArtifactError, ArtifactNotFound, DigestMismatch, Manifest, read_file, verify
 from modelship_trainer.data import bundled
 from modelship_trainer.data.dataset import Dataset
+from modelship_trainer.data.fit import distinct
 from modelship_trainer.data.load import load
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
@@ -91,7 +92,7 @@ def _unknown(task: EvaluateTask, manifest: Manifest, what: str) -> UserError:
 
 
 def load_data(subject: Subject, source: str | None) -> Dataset:
-    """The data that the artifact was trained on, proven by its digest; or `source`, read as the recipe reads its own.
+    """The data that the artifact was trained on, proven by its digest; or `source`, all its rows, in the model's types.
 
     Raises:
         UserError: DataInvalid where the data changed since training, or where `source` is no other data; and all that `data.load`
@@ -102,7 +103,7 @@ def load_data(subject: Subject, source: str | None) -> Dataset:
         # A bundled dataset's target need not be named in a recipe; that of the same columns elsewhere has its name.
         target = data.target or (bundled.TARGET if scheme_of(data.source) == "sklearn" else None)
         data = data.model_copy(update={"source": source, "target": None if scheme_of(source) == "sklearn" else target})
-    dataset = load(data, task=subject.recipe.training.task)
+    dataset = load(data, task=subject.recipe.training.task, fitted=None if source is None else subject.fitted)
     trained = subject.manifest.lineage.data_digest
     if source is not None and dataset.digest == trained:  # all of its rows would be scored, those learned from with them
         raise UserError(
@@ -116,4 +117,4 @@ def load_data(subject: Subject, source: str | None) -> Dataset:
             f"{dataset.source}: the data changed since training (was {trained}, is {dataset.digest}); train again, or evaluate on "
             "data of its own by spec.data.",
         )
-    return dataset
+    return distinct(dataset, data.preprocessing) if source is None else dataset
