@@ -90,6 +90,19 @@ def test_schedule(schedule: dict[str, Any], epoch: float, expected: float) -> No
     assert factor == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("final", [0.0, 0.3])
+def test_cosine_is_torchs_step_by_step(final: float) -> None:
+    """Ten epochs of four steps; what comes after the last one is `finalFraction`."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=final)
+    schedule = Schedule.model_validate({"cosine": {"finalFraction": final}})
+    for step in range(40):
+        assert learning_rate_factor(schedule, step / 4, 10, 0, 0.25) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(final)
+
+
 def test_warmup_rises_to_one_and_the_schedule_starts_after_it() -> None:
     """Two epochs of four steps: 1/8, 2/8 ... 8/8; then the cosine over the eight epochs that remain."""
     cosine = Schedule.model_validate({"cosine": {}})

@@ -68,7 +68,7 @@ class Split(Model):
 
 
 class DropDuplicates(Model):
-    """Drop rows that repeat an earlier one."""
+    """Drop rows that, as they were read, repeat an earlier one."""
 
     columns: Columns | None = Field(None, description="Columns that make two rows the same; all when left out.")
 
@@ -189,7 +189,7 @@ class Normalize(Model):
 class Step(OneOf):
     """One preprocessing step; steps run in the order written."""
 
-    drop_duplicates: DropDuplicates | None = Field(None, description="Cleaning: drop repeated rows.")
+    drop_duplicates: DropDuplicates | None = Field(None, description="Cleaning: drop repeated rows, before rows are divided.")
     drop_missing: DropMissing | None = Field(None, description="Cleaning: drop rows with missing values.")
     impute: Impute | None = Field(None, description="Cleaning: fill missing values.")
     clip: Clip | None = Field(None, description="Cleaning: limit outliers.")

@@ -85,7 +85,9 @@ class Exponential(Model):
 class Cosine(Model):
     """Half a cosine from the learning rate to a last one over all epochs (Loshchilov and Hutter, 2017)."""
 
-    final_fraction: float = Field(0.0, ge=0, le=1, description="Last learning rate, as a fraction of the first.")
+    final_fraction: float = Field(
+        0.0, ge=0, le=1, description="Learning rate that is reached where the run ends, as a fraction of the first."
+    )
 
 
 class Schedule(OneOf):

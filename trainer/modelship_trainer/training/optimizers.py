@@ -42,7 +42,8 @@ def learning_rate_factor(schedule: Schedule, epoch: float, epochs: int, warmup_e
     """Factor of the learning rate for the optimiser step that begins at `epoch` (a fraction counts the steps within it).
 
     A linear warm-up reaches 1 with its last step; the schedule's clock starts after it. `step_in_epochs` is one step's share of an
-    epoch. Cosine: Loshchilov and Hutter, 2017, without restarts.
+    epoch. Cosine: Loshchilov and Hutter, 2017, without restarts, as torch's CosineAnnealingLR with a T_max of all steps: its end is
+    where the run ends, so that the last step is taken a little above it, and not wasted where it is 0.
     """
     if epoch < warmup_epochs:
         return min((epoch + step_in_epochs) / warmup_epochs, 1.0)
