@@ -63,7 +63,7 @@ def test_no_rule_names_secrets_or_a_wildcard(helm: str, settings: tuple[str, ...
 REQUESTS = {
     **{kind: {"list", "watch"} for kind in ("modeltrainings", "modelevaluations", "modeldeployments")},  # Kopf, and the sweep
     **{f"{kind}/status": {"patch"} for kind in ("modeltrainings", "modelevaluations", "modeldeployments")},
-    "jobs": {"list", "watch", "create", "patch", "delete"},  # deleted: TTL, suspend of a queued run
+    "jobs": {"list", "watch", "create", "patch", "delete"},  # patched: suspend; deleted: TTL, suspend of a queued run
     "pods": {"list", "watch"},
     "deployments": {"list", "watch", "create", "patch"},  # server-side apply is create and patch
     "services": {"get", "list", "watch", "create", "patch"},  # get: of that name, whose is it

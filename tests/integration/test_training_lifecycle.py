@@ -80,7 +80,7 @@ def test_from_apply_to_result(plane: ControlPlane, here: Namespace) -> None:
     assert (task.run.uid, task.store) == (created["metadata"]["uid"], "pvc://models")
     assert task.recipe.digest() == status["recipeDigest"]
     assert job["metadata"]["ownerReferences"][0]["uid"] == created["metadata"]["uid"]
-    assert writes(plane, here) == [("patch", "jobs"), ("patch", "modeltrainings/status")]
+    assert writes(plane, here) == [("create", "jobs"), ("patch", "modeltrainings/status")]
 
     here.pod(job, "pod-0")
     here.run("pod-0")
@@ -216,7 +216,7 @@ def test_a_queue_holds_the_job_and_the_operator_leaves_it_held(plane: ControlPla
     before = writes(plane, here)
     until_quiet(here)
     assert [write for write in writes(plane, here)[len(before) :] if write[1] == "jobs"] == [
-        ("patch", "jobs")
+        ("create", "jobs")
     ]  # the other training's
     here.patch(KIND, "churn", {"spec": {"suspend": True}})
     here.reason(KIND, "churn", "Suspended")
@@ -289,7 +289,7 @@ def test_the_ttl_deletes_the_job_and_nothing_brings_it_back(plane: ControlPlane,
         until_quiet(namespace, "after-restart")
         assert namespace.get("Job", JOB) is None
         assert namespace.get(KIND, "churn") == before
-    others = [("patch", "jobs"), ("patch", "modeltrainings/status")]
+    others = [("create", "jobs"), ("patch", "modeltrainings/status")]
     assert writes(plane, namespace)[len(written) :] == others
 
 

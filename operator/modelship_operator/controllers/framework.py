@@ -73,8 +73,8 @@ class Plan:
 
     Whatever is in the plan is to be so: a child is written only where it is not there, was applied from something else (annotation
     `modelship.dev/spec-hash`, which the runtime writes), or was changed by somebody. Of a Job only what may change is.
-    An object that is absent from the store is applied without force: one of that name that somebody else made is a `Failure` (409),
-    never taken over.
+    An object that is absent from the store is applied without force, a Job created: one of that name that somebody else made is a
+    `Failure` (409), never taken over.
     """
     delete: tuple[ObjectKey, ...] = ()
     """Children to delete, in the background, by uid, and only if the store has them."""

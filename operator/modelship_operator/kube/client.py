@@ -75,14 +75,14 @@ class Client:
     # --- objects ---------------------------------------------------------------------------------------------------------------
 
     async def apply(self, resource: Resource, obj: Json, *, force: bool) -> Json:
-        """Server-side apply a whole object; returns it with its metadata alone.
+        """Server-side apply a whole object; returns it as it is now, with what others wrote meanwhile.
 
         Raises:
             ApiError: 409 where `force` is off and another manager has set one of our fields otherwise.
         """
         metadata = obj["metadata"]
         path = resource.path(metadata["namespace"], metadata["name"]) + _FORCE[force]
-        return await self._json("PATCH", path, "apply", resource.plural, orjson.dumps(obj), APPLY, METADATA_ONLY)
+        return await self._json("PATCH", path, "apply", resource.plural, orjson.dumps(obj), APPLY, JSON)
 
     async def apply_status(self, resource: Resource, obj: Json, status: Json) -> Json:
         """Server-side apply the whole status of `obj`, if it is still the one with its uid; returns its metadata.
@@ -101,13 +101,18 @@ class Client:
         return await self._json("PATCH", path, "apply", f"{resource.plural}/status", orjson.dumps(body), APPLY, METADATA_ONLY)
 
     async def merge(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
-        """JSON merge patch; returns the object's metadata."""
+        """JSON merge patch; returns the object as it is now, with what others wrote meanwhile."""
         path = f"{resource.path(namespace, name)}?fieldManager={FIELD_MANAGER}"
-        return await self._json("PATCH", path, "patch", resource.plural, orjson.dumps(patch), MERGE, METADATA_ONLY)
+        return await self._json("PATCH", path, "patch", resource.plural, orjson.dumps(patch), MERGE, JSON)
 
-    async def create(self, resource: Resource, namespace: str | None, obj: Json) -> Json:
-        """Create; returns the whole object."""
-        return await self._json("POST", resource.path(namespace), "create", resource.plural, orjson.dumps(obj), JSON, JSON)
+    async def create(self, resource: Resource, namespace: str | None, obj: Json, *, accept: str = JSON) -> Json:
+        """Create; returns the whole object, or with `accept` METADATA_ONLY its metadata alone.
+
+        Raises:
+            ApiError: 409 where one of that name exists.
+        """
+        path = f"{resource.path(namespace)}?fieldManager={FIELD_MANAGER}"
+        return await self._json("POST", path, "create", resource.plural, orjson.dumps(obj), JSON, accept)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """The object."""

@@ -14,7 +14,7 @@ import orjson
 
 from modelship_operator.api.common import API_VERSION
 from modelship_operator.controllers.framework import Controller, Failure, ObjectKey, Plan
-from modelship_operator.kube.client import Client
+from modelship_operator.kube.client import METADATA_ONLY, Client
 from modelship_operator.kube.errors import ApiError
 from modelship_operator.kube.events import Recorder
 from modelship_operator.kube.resources import Resource
@@ -143,6 +143,9 @@ class Reconciler:
     async def _apply(self, obj: Json, key: ObjectKey, desired: Json) -> bool:
         resource = WATCHED[key.kind]
         known = self._store.get(key)
+        if known is None and key.kind == "Job":
+            await self._create(obj, resource, desired)
+            return True
         if known is None:
             await self._refuse_strangers(key, obj)
             await self._apply_signed(obj, resource, desired, {})
@@ -159,6 +162,11 @@ class Reconciler:
             )
         await self._apply_signed(obj, resource, desired, known)
         return True
+
+    async def _create(self, obj: Json, resource: Resource, desired: Json) -> None:
+        """Half the work of an apply for the API server, and a Job is never applied again: its template cannot change."""
+        answer = await self._client.create(resource, desired["metadata"]["namespace"], desired, accept=METADATA_ONLY)
+        self._store.put({**desired, "metadata": answer["metadata"], "status": {}}, writer=_key(obj))
 
     async def _refuse_strangers(self, key: ObjectKey, obj: Json) -> None:
         """A Service without a selector has nothing that an apply without force would conflict with: it would become ours, and be
@@ -182,8 +190,7 @@ class Reconciler:
         if len(self._settled) > _REMEMBERED:
             self._settled.clear()  # costs a comparison each
         self._settled[answer["metadata"]["uid"]] = _version(answer["metadata"])
-        now = {**signed, "metadata": answer["metadata"], "status": known.get("status", {})}
-        self._store.put(now, writer=_key(obj))
+        self._store.put(answer, writer=_key(obj))
 
     async def _adjust_job(self, obj: Json, resource: Resource, known: Json, desired: Json) -> bool:
         wanted = {field: desired["spec"][field] for field in _MUTABLE_OF_JOB if field in desired["spec"]}
@@ -192,9 +199,7 @@ class Reconciler:
             return False
         metadata = known["metadata"]
         patch = {"metadata": {"uid": metadata["uid"]}, "spec": changes}
-        answer = await self._client.merge(resource, metadata["namespace"], metadata["name"], patch)
-        now = {**known, "metadata": answer["metadata"], "spec": {**known["spec"], **changes}}
-        self._store.put(now, writer=_key(obj))
+        self._store.put(await self._client.merge(resource, metadata["namespace"], metadata["name"], patch), writer=_key(obj))
         return True
 
     async def _delete(self, obj: Json, key: ObjectKey) -> bool:
@@ -225,8 +230,10 @@ class Reconciler:
             where = {**_fields(_key(obj)), "verb": "apply status", "code": error.code}
             log.log(logging.INFO if error.transient else logging.ERROR, error.message, extra=where)
             raise RetryLater(error.message, error.retry_after) from error
-        now = {**latest, "metadata": answer["metadata"], "status": plan.status}
-        self._store.put(now, writer=_key(obj))
+        # Of our own write only the metadata is sent back. Where somebody has changed the spec meanwhile, it is not the one that we
+        # know: put together with the version of now, it would keep theirs out of the store.
+        if answer["metadata"]["generation"] == latest["metadata"]["generation"]:
+            self._store.put({**latest, "metadata": answer["metadata"], "status": plan.status}, writer=_key(obj))
         for event in plan.events:
             self._recorder.record(latest, type=event.type, reason=event.reason, action=event.action, note=event.note)
         return plan.requeue_after
