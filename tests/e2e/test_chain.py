@@ -48,7 +48,7 @@ def test_get_shows_what_a_user_wants_to_know(kubectl: Kubectl, tabular: dict[str
     trainings, evaluations, deployments = (table(kubectl("get", kind)) for kind in ("mt", "me", "md"))
     status = tabular["training"]["status"]
     digest = status["artifact"]["digest"][: len("sha256:0000")] + "…"
-    assert list(trainings[0]) == ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "DIGEST", "AGE"]
+    assert list(trainings[0]) == ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "DIGEST", "REASON", "AGE"]
     progress = f"{status['progress']['epoch']}/{status['progress']['epochs']}"
     assert trainings[0] | {"AGE": ""} == {
         "NAME": "tumour",
@@ -57,14 +57,16 @@ def test_get_shows_what_a_user_wants_to_know(kubectl: Kubectl, tabular: dict[str
         "LOSS": status["progress"]["loss"],
         "ETA": "",
         "DIGEST": digest,
+        "REASON": "Succeeded",
         "AGE": "",
     }
-    assert list(evaluations[0]) == ["NAME", "VERDICT", "METHOD", "SCORE", "DIGEST", "AGE"]
+    assert list(evaluations[0]) == ["NAME", "VERDICT", "METHOD", "SCORE", "DIGEST", "REASON", "AGE"]
     assert (evaluations[0]["VERDICT"], evaluations[0]["METHOD"], evaluations[0]["DIGEST"]) == ("Passed", "5-fold", digest)
     assert evaluations[0]["SCORE"].startswith("roc_auc 0.9")
     assert "±" in evaluations[0]["SCORE"]
-    assert list(deployments[0]) == ["NAME", "READY", "SERVING", "GATE", "URL", "AGE"]
-    served = {"READY": "1/1", "SERVING": digest, "GATE": "Passed", "URL": f"http://tumour.{kubectl.namespace}.svc:8000"}
+    assert list(deployments[0]) == ["NAME", "READY", "SERVING", "GATE", "URL", "REASON", "AGE"]
+    url = f"http://tumour.{kubectl.namespace}.svc:8000"
+    served = {"READY": "1/1", "SERVING": digest, "GATE": "Passed", "URL": url, "REASON": "Serving"}
     assert served.items() <= deployments[0].items()
 
 
