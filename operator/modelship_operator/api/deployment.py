@@ -81,7 +81,12 @@ class Access(Model):
     from_: Annotated[list[Peer], Field(max_length=32)] | None = Field(
         None, alias="from", description="Peers that may connect; everybody in the cluster when left out, nobody when empty."
     )
-    max_body_mebibytes: int = Field(64, ge=1, le=2048, description="Largest request, in MiB; larger ones are answered 413.")
+    max_body_mebibytes: int = Field(
+        8,
+        ge=1,
+        le=2048,
+        description="Largest request, in MiB; larger ones are answered 413. Raise compute.memory, too: JSON takes 17 times that.",
+    )
     timeout_seconds: int = Field(60, ge=1, le=600, description="Longest that an inference may take.")
 
 
