@@ -61,7 +61,9 @@ class Operator:
             for namespace in settings.watched_namespaces
         ]
         self._recorder = Recorder(self._client, settings.pod_name, time.monotonic, self.metrics.events_dropped.inc)
-        self._reconciler = Reconciler(self._client, self.store, self._controllers, self._recorder, self.metrics)
+        self._reconciler = Reconciler(
+            self._client, self.store, self._controllers, self._recorder, self.metrics, lambda: self._queue.pressing
+        )
         self.election = Election(self._client, settings.lease)
         self.health = Health(self.metrics, self._informers)
         self.metrics.queue_depth(lambda: len(self._queue), lambda: self._queue.running)

@@ -33,6 +33,8 @@ class WorkQueue(Generic[Key]):
         self._jitter = jitter
         self._waiting: dict[Key, float] = {}
         """In order; value: since when, on the loop's clock."""
+        self._last: dict[Key, float] = {}
+        """The same, of keys that are given out only when no other waits."""
         self._running: set[Key] = set()
         self._again: dict[Key, float] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
@@ -44,7 +46,12 @@ class WorkQueue(Generic[Key]):
         """Told how long a key waited, in seconds."""
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._again)
+        return len(self._waiting) + len(self._again) + len(self._last)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether keys wait that somebody has not looked at since they changed."""
+        return bool(self._waiting)
 
     @property
     def running(self) -> int:
@@ -58,7 +65,7 @@ class WorkQueue(Generic[Key]):
         if key in self._running:
             self._again.setdefault(key, now)
         elif key not in self._waiting:
-            self._waiting[key] = now
+            self._waiting[key] = self._last.pop(key, now)
             self._wake_one()
 
     def add_after(self, key: Key, delay: float) -> None:
@@ -75,6 +82,7 @@ class WorkQueue(Generic[Key]):
         for key in list(self._timers):
             self._cancel_timer(key)
         self._waiting.clear()
+        self._last.clear()
         self._again.clear()
         self._failures.clear()
 
@@ -87,8 +95,8 @@ class WorkQueue(Generic[Key]):
     async def run(self, workers: int, work: Callable[[Key], Awaitable[float | None]]) -> None:
         """Work on keys until `close`, `workers` at a time. Cancelled, it cancels the work; may be run again after that.
 
-        `work` returns the seconds after which it wants the key again (None: only when something changes), and fails with
-        `RetryLater` or any other exception, which it has reported by then.
+        `work` returns the seconds after which it wants the key again (0: when nothing else waits; None: only when something
+        changes), and fails with `RetryLater` or any other exception, which it has reported by then.
         """
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
@@ -106,14 +114,16 @@ class WorkQueue(Generic[Key]):
                 raise
             finally:
                 self._done(key)
-            if delay is not None:
+            if delay:
                 self.add_after(key, delay)
+            elif delay is not None:
+                self._add_last(key)
 
     async def _next(self) -> Key | None:
         while not self._closed:
-            if self._waiting:
-                key = next(iter(self._waiting))
-                since = self._waiting.pop(key)
+            if waiting := self._waiting or self._last:
+                key = next(iter(waiting))
+                since = waiting.pop(key)
                 self._running.add(key)
                 self.on_start(asyncio.get_running_loop().time() - since)
                 return key
@@ -121,6 +131,12 @@ class WorkQueue(Generic[Key]):
             self._idle.append(idle)
             await idle
         return None
+
+    def _add_last(self, key: Key) -> None:
+        if key not in self._waiting:
+            self._cancel_timer(key)
+            self._last[key] = asyncio.get_running_loop().time()
+            self._wake_one()
 
     def _wake_one(self) -> None:
         while self._idle:

@@ -57,6 +57,7 @@ class Reconciler:
         controllers: Mapping[str, Controller[Any]],
         recorder: Recorder,
         metrics: Metrics,
+        pressing: Callable[[], bool] = lambda: False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
@@ -64,6 +65,7 @@ class Reconciler:
         self._controllers = controllers
         self._recorder = recorder
         self._metrics = metrics
+        self._pressing = pressing
         self._clock = clock
         self._settled: dict[str, str] = {}
         """Of each child's uid the version that our last apply left: it is as good as it gets, whatever a policy made of it."""
@@ -98,8 +100,10 @@ class Reconciler:
         plan = self._plan(obj)
         try:
             if await self._act_on_children(obj, plan) or self._store.failure(uid):
-                # The status is to tell of what is there now, in one write.
                 self._store.set_failure(uid, None)
+                if self._pressing():
+                    return 0.0  # others are not started yet: that goes before telling that this one is
+                # The status is to tell of what is there now, in one write.
                 plan = self._plan(obj)
                 await self._act_on_children(obj, plan)
         except _Refused as refused:

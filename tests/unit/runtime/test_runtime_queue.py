@@ -183,6 +183,31 @@ async def test_what_is_cleared_is_neither_waited_for_nor_retried():
     assert work.began == []
 
 
+async def test_what_can_wait_is_worked_on_when_nothing_else_waits():
+    queue, work = WorkQueue(), Recorder(0.0)
+    async with working(queue, work, workers=1):
+        queue.add("a")
+        queue.add("b")
+        queue.add("c")
+        await asyncio.sleep(1.5)  # a is done for now, and can wait; b is under way
+        assert queue.pressing
+        queue.add("d")
+        await asyncio.sleep(10)
+    assert [key for key, _ in work.began] == ["a", "b", "c", "d", "a"]
+
+
+async def test_a_change_ends_the_waiting_of_what_could_wait():
+    queue, work = WorkQueue(), Recorder(0.0)
+    async with working(queue, work, workers=1):
+        queue.add("a")
+        queue.add("b")
+        await asyncio.sleep(1.5)
+        queue.add("a")
+        queue.add("c")
+        await asyncio.sleep(10)
+    assert [key for key, _ in work.began] == ["a", "b", "a", "c"]
+
+
 async def test_how_long_a_key_waited_is_told():
     queue, work, waits = WorkQueue(), Recorder(), []
     queue.on_start = waits.append
@@ -227,6 +252,7 @@ def test_never_two_workers_on_one_key_and_no_change_is_lost(steps, durations, fa
             if failing[number % len(failing)] and number < 100:
                 raise RuntimeError
             seen[key] = version
+            return 0.0 if failing[(number + 1) % len(failing)] and number < 100 else None
         finally:
             busy.discard(key)
 
