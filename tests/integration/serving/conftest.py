@@ -78,12 +78,12 @@ class Pod:
 
     root: Path
     triton_root: Path
+    access: Json
+    """`spec.access` of the ModelDeployment."""
     model: str = "churn"
     ports: dict[str, int] = field(
         default_factory=lambda: {name: free_port() for name in ("http", "grpc", "metrics", "t_http", "t_grpc", "t_metrics")}
     )
-    access: Json = field(default_factory=lambda: {"maxBodyMebibytes": 1, "timeoutSeconds": 20})
-    """`spec.access` of the ModelDeployment."""
     front_run: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="modelship-front-")))
     front_settings: dict[str, str] = field(default_factory=dict)
     """Variables of the front that a test wants otherwise."""
@@ -194,10 +194,17 @@ class Pod:
 
 
 def make_pod(
-    root: Path, triton_root: Path, batching: Batching, optimization: Optimization, *, work: int = 0, **settings: str
+    root: Path,
+    triton_root: Path,
+    batching: Batching,
+    optimization: Optimization,
+    *,
+    work: int = 0,
+    patience: int = 20,
+    **settings: str,
 ) -> Pod:
-    """Artifact, init step, Triton, front; as a pod starts. `work` makes each inference slow."""
-    pod = Pod(root, triton_root, front_settings=settings)
+    """Artifact, init step, Triton, front; as a pod starts. `work` makes each inference slow; `patience`: access.timeoutSeconds."""
+    pod = Pod(root, triton_root, front_settings=settings, access={"maxBodyMebibytes": 1, "timeoutSeconds": patience})
     digest = write_artifact(root / "artifact", work)
     repository.publish(root / "artifact", digest, pod.model, pod.models, repository.Serving(batching, optimization))
     try:
