@@ -77,8 +77,7 @@ uninstall: ## Remove the operator from the cluster; custom resources and their d
 	  && "$$bin/helm" uninstall modelship --namespace modelship-system --kubeconfig "$$kubeconfig"
 
 bench: venv ## Measure: control plane against a bare client, trainer against a plain loop.
-	$(BIN)/python benchmarks/control_plane.py
-	$(BIN)/python benchmarks/trainer_throughput.py
+	status=0; for each in control_plane trainer_throughput; do $(BIN)/python benchmarks/$$each.py || status=1; done; exit $$status
 
 clean: ALL = 1
 clean: cluster-clean ## Remove the cluster, the images, the caches and .venv.
