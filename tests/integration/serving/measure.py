@@ -1,4 +1,4 @@
-"""Latency and start-up of a serving pod's processes on this machine: python tests/integration/serving/measure.py."""
+"""Latency and start-up of a serving pod's processes on this machine: `PYTHONPATH=. python tests/integration/serving/measure.py`."""
 
 from __future__ import annotations
 
