@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from modelship_trainer.protocol import ExitCode, Failure, FailureReason
 
 _EXIT_CODES = {
@@ -44,3 +46,11 @@ def listing(names: list[str], limit: int = 20) -> str:
     """`a, b, c`, and how many more there are beyond `limit`."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+_STORE_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
+
+
+def is_store_error(error: BaseException) -> bool:
+    """Whether the store cannot be reached just now, as opposed to bytes that are not what they should be."""
+    return isinstance(error, OSError) and error.errno in _STORE_ERRORS

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelship_trainer.artifact.manifest import DigestMismatch
-from modelship_trainer.errors import Interrupted, UserError
+from modelship_trainer.errors import Interrupted, UserError, is_store_error
 from modelship_trainer.memory import is_exhausted
 from modelship_trainer.protocol import (
     ENV_TERMINATION_LOG,
@@ -37,9 +37,7 @@ from modelship_trainer.training.reporting import Reporter
 Report = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
 Result = TrainResult | FoldResult | EvaluateResult
-_STORE_ERRORS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN,
-}  # fmt: skip
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def guarded(body: Callable[[], Result | int], *, in_pod: bool) -> int:
@@ -78,7 +76,7 @@ def failure_of(error: Exception) -> UserError:
             "the data does not fit into memory; leave out columns, set oneHot.maxCategories, lower tokenize.vocabularySize or "
             "data.image.size, or ask for more in spec.compute.",
         )
-    if isinstance(error, OSError) and error.errno in _STORE_ERRORS:
+    if isinstance(error, OSError) and (is_store_error(error) or error.errno in _NO_ROOM):
         where = f" {error.filename}" if error.filename else ""
         return UserError(FailureReason.STORE_UNAVAILABLE, f"cannot read or write{where}: {error.strerror}.")
     if isinstance(error, RuntimeError) and "does not have a deterministic implementation" in str(error):

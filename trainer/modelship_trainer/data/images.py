@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelship_trainer.data.source import Source, is_store_error
-from modelship_trainer.errors import UserError, listing, quote
+from modelship_trainer.data.source import Source
+from modelship_trainer.errors import UserError, is_store_error, listing, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Data, ImageOptions
 

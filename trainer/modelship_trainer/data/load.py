@@ -19,9 +19,9 @@ from modelship_trainer.data.dataset import Array, Dataset, Kind
 from modelship_trainer.data.images import ENDINGS as IMAGES
 from modelship_trainer.data.images import load_images
 from modelship_trainer.data.preprocessing import Fitted
-from modelship_trainer.data.source import Source, fetch, is_store_error
+from modelship_trainer.data.source import Source, fetch
 from modelship_trainer.data.table import canonical_target, features_of, missing_labels, read_table, text_columns
-from modelship_trainer.errors import UserError, listing, quote
+from modelship_trainer.errors import UserError, is_store_error, listing, quote
 from modelship_trainer.locations import scheme_of, shown
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Data, Format, Step, Task

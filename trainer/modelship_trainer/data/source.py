@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import os
 import ssl
@@ -17,13 +16,6 @@ from modelship_trainer.artifact.manifest import sha256_of_file
 from modelship_trainer.errors import UserError, listing
 from modelship_trainer.locations import local_path, scheme_of, shown
 from modelship_trainer.protocol import ENV_CREDENTIALS_PREFIX, FailureReason
-
-_STORE_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
-
-
-def is_store_error(error: BaseException) -> bool:
-    """Whether the store cannot be read just now, as opposed to bytes that are not what they should be."""
-    return isinstance(error, OSError) and error.errno in _STORE_ERRORS
 
 
 @dataclass(frozen=True)

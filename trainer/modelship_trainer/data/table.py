@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from modelship_trainer.data.dataset import Array
-from modelship_trainer.data.source import Source, is_store_error
+from modelship_trainer.data.source import Source
 from modelship_trainer.data.steps import no_number
-from modelship_trainer.errors import UserError, listing, quote
+from modelship_trainer.errors import UserError, is_store_error, listing, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import CastType, Data, Format, Step, Task
 

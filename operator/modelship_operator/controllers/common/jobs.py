@@ -75,6 +75,11 @@ def next_look(job: Json, pods: Sequence[Json], now: datetime) -> float | None:
     """Seconds until something that nothing else tells of: a pod that should be there, or should have started."""
     if not pods:
         return GRACE.total_seconds() if job.get("status", {}).get("startTime") else None
+    return until_late(pods, now)
+
+
+def until_late(pods: Sequence[Json], now: datetime) -> float | None:
+    """Seconds until the first of those pods that have not started counts as late."""
     return min(((at - now).total_seconds() for pod in pods if (at := late_at(pod)) and at > now), default=None)
 
 

@@ -65,6 +65,12 @@ def index_of(pod: Json) -> int:
     return int(pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION, 0))
 
 
+def container_statuses(pod: Json) -> list[Json]:
+    """Of all containers, those that start first before the others."""
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
 def time_of(text: str) -> datetime:
     """The instant in an RFC 3339 time of the API server."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
@@ -108,8 +114,7 @@ def _late(pod: Json, now: datetime) -> Finding | None:
 
 
 def _has_begun(pod: Json) -> bool:
-    status = pod["status"]
-    states = [entry.get("state", {}) for entry in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]]
+    states = [status.get("state", {}) for status in container_statuses(pod)]
     return any("running" in state or "terminated" in state for state in states)
 
 
@@ -138,7 +143,7 @@ def _scheduler_sentence(text: str) -> str:
 
 
 def _not_started(pod: Json) -> Finding | None:
-    for status in [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]:
+    for status in container_statuses(pod):
         waiting = status.get("state", {}).get("waiting", {})
         reason, text = waiting.get("reason"), waiting.get("message", "")
         if reason in _PULL_REASONS:
@@ -195,7 +200,7 @@ def describe_ending(ended: Ending) -> str:
 
 
 def _terminated(pod: Json, container: str) -> Json:
-    statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
+    statuses = container_statuses(pod)
     ends: list[Json] = [end for status in statuses if (end := status.get("state", {}).get("terminated"))]
     main: list[Json] = [
         end for status in statuses if status["name"] == container and (end := status.get("state", {}).get("terminated"))

@@ -12,7 +12,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State
-from modelship_operator.controllers.common.jobs import next_look
+from modelship_operator.controllers.common.jobs import until_late
 from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.deployment import status
@@ -74,7 +74,7 @@ def _serve(seen: Observed, artifact: ArtifactRef, rollout: Rollout, now: datetim
     if seen.refusal:
         return refused(seen.refusal, Mark.STALLED, "Stalled", "this ModelDeployment"), (), RETRY_REFUSED_SECONDS
     planned = children(seen.settings, Serving(seen.owner, seen.spec, artifact))
-    return _rolled(seen, rollout, artifact.digest), planned, next_look(seen.deployment or {}, seen.pods, now)
+    return _rolled(seen, rollout, artifact.digest), planned, until_late(seen.pods, now)
 
 
 def _rolled(seen: Observed, rollout: Rollout, target: str) -> State:

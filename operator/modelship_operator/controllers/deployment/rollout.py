@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from modelship_operator.controllers.common.outcome import last_line, parse_outcome, shorten
-from modelship_operator.controllers.common.pods import Finding, why_waiting
+from modelship_operator.controllers.common.pods import Finding, container_statuses, why_waiting
 from modelship_operator.resources.serving import DIGEST_ANNOTATION, REPOSITORY
 from modelship_trainer.protocol import ExitCode, Failure, FailureReason
 
@@ -114,12 +114,12 @@ def _trouble_of(pod: Json, now: datetime) -> Trouble | None:
         return failure
     if finding := why_waiting(pod, now):
         return Trouble(finding, final=False)
-    return next((trouble for status in _containers(pod) if (trouble := _crash(pod, status))), None)
+    return next((trouble for status in container_statuses(pod) if (trouble := _crash(pod, status))), None)
 
 
 def _repository_failure(pod: Json) -> Trouble | None:
     """What the init step said when it refused; its exit status is the contract's."""
-    status = next((entry for entry in _containers(pod) if entry["name"] == REPOSITORY), {})
+    status = next((entry for entry in container_statuses(pod) if entry["name"] == REPOSITORY), {})
     ended = _last_end(status)
     if not ended.get("exitCode"):
         return None
@@ -152,11 +152,6 @@ def _last_end(status: Json) -> Json:
     """How a container last ended: now, or before it was started again."""
     ended: Json = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
     return ended
-
-
-def _containers(pod: Json) -> list[Json]:
-    status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
 
 
 def _memory_limit(pod: Json, container: str) -> str:
