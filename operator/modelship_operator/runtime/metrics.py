@@ -126,11 +126,11 @@ class _StoreCollector(Collector):
             metadata = obj["metadata"]
             if "completionTime" in obj.get("status", {}):
                 continue
-            for push in self._store.progress(metadata["uid"]).values():
+            # One pod trains at a time: the last that began to push. What failed before it may still be there.
+            for push in list(self._store.progress(metadata["uid"]).values())[-1:]:
                 for field, family in families.items():
                     if (value := getattr(push.progress, field)) is not None:
                         family.add_metric([metadata["namespace"], metadata["name"]], float(value))
-                break  # one pod trains at a time
         return list(families.values())
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from modelship_operator.controllers.framework import FoldProgress
 from modelship_operator.runtime.logs import JsonFormatter
 from modelship_operator.runtime.metrics import Metrics
 from modelship_operator.runtime.settings import PREFIX, Settings, SettingsError, listen_address
 from modelship_operator.runtime.store import Store
+from modelship_trainer.protocol import Progress
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +29,17 @@ def test_the_document_lists_every_metric_and_no_other() -> None:
     families = {family.name + ("_total" if family.type == "counter" else "") for family in metrics.registry.collect()}
     documented = set(re.findall(r"^\| `(modelship_\w+)`", DOCUMENT, re.MULTILINE))
     assert documented == {name for name in families if name.startswith("modelship_")}
+
+
+def test_of_a_training_that_started_over_the_pod_that_trains_is_told() -> None:
+    """The failed one, and what it pushed last, is there for as long as its Job."""
+    store, metrics = Store({}, lambda key: None), Metrics()
+    metrics.describe_store(store, ["ModelTraining"])
+    metadata = {"namespace": "n", "name": "churn", "uid": "u", "resourceVersion": "1"}
+    store.put({"apiVersion": "modelship.dev/v1alpha1", "kind": "ModelTraining", "metadata": metadata})
+    for pod, epoch in (("first", 3), ("second", 4), ("second", 5)):
+        store.set_progress("u", {pod: FoldProgress(pod, None, Progress(phase="Training", epoch=epoch, loss="0.5"))})
+    assert metrics.registry.get_sample_value("modelship_training_epoch", {"namespace": "n", "name": "churn"}) == 5
 
 
 def test_the_document_lists_every_setting_and_no_other() -> None:
