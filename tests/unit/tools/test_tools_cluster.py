@@ -145,11 +145,19 @@ def did(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return done
 
 
-def test_a_silent_cluster_is_not_deleted(did: list[str]) -> None:
+def test_a_silent_cluster_is_not_deleted(did: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
     engine = FakeEngine("podman", {"ps --all": "0123", "inspect --format": f"running {os.getpid()}"})
     with pytest.raises(Failure, match=r"`make cluster-clean cluster`.*data in it will be lost"):
         cluster.up(engine)
     assert did == []
+
+
+def test_a_silent_cluster_is_made_again_in_ci(did: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    engine = FakeEngine("podman", {"ps --all": "0123", "inspect --format": f"running {os.getpid()}"})
+    cluster.up(engine)
+    assert did == ["delete", "create"]
 
 
 def test_a_stopped_cluster_is_started_under_docker(did: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
