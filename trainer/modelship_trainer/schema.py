@@ -56,6 +56,10 @@ class Model(BaseModel):
         """The canonical JSON object: camelCase names, unset optional fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def to_json_text(self) -> str:
+        """The same as one line of JSON."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
 
 class OneOf(Model):
     """A union with a field per variant, of which exactly one is set (Kubernetes API conventions, 'Unions')."""

@@ -17,8 +17,10 @@ _KEPT_JOB = ("suspend", "parallelism", "completions", "backoffLimit", "activeDea
 _KEPT_CONTAINER = ("name", "image", "resources")
 
 
-def prune(obj: Json) -> Json:
-    """A smaller object with the same meaning to us; shares parts with `obj`, which must not be used afterwards."""
+def prune(obj: Json, known: Json | None = None) -> Json:
+    """A smaller object with the same meaning to us; shares parts with `obj`, which must not be used afterwards, and with `known`,
+    what was kept of it before: mostly either its spec or its status is news, not both.
+    """
     kept: Json = {key: obj[key] for key in ("apiVersion", "kind", "spec", "status") if key in obj}
     kept["metadata"] = _metadata(obj["metadata"])
     if obj.get("kind") == "Job":
@@ -26,8 +28,9 @@ def prune(obj: Json) -> Json:
         kept["spec"] = {key: spec[key] for key in _KEPT_JOB if key in spec}
     elif obj.get("kind") == "Pod":
         kept["spec"] = _pod_spec(obj.get("spec", {}))
-    interned: Json = _interned(kept)
-    return interned
+    same = {key: known[key] for key in ("spec", "status") if key in kept and kept[key] == known.get(key)} if known else {}
+    interned: Json = _interned({key: value for key, value in kept.items() if key not in same})
+    return interned | same
 
 
 def _metadata(metadata: Json) -> Json:

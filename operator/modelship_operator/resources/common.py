@@ -31,12 +31,15 @@ def labels(owner: Owner) -> dict[str, str]:
     return {MANAGED_BY: "modelship", KIND_LABEL: owner.kind, NAME_LABEL: owner.name, UID_LABEL: owner.uid}
 
 
-def metadata(owner: Owner, name: str, extra_labels: dict[str, str] | None = None) -> Json:
+def metadata(
+    owner: Owner, name: str, extra_labels: dict[str, str] | None = None, annotations: dict[str, str] | None = None
+) -> Json:
     """Metadata of a child: garbage collection deletes it with its owner."""
     return {
         "name": name,
         "namespace": owner.namespace,
         "labels": {**labels(owner), **(extra_labels or {})},
+        **({"annotations": annotations} if annotations else {}),
         "ownerReferences": [
             {
                 "apiVersion": API_VERSION,

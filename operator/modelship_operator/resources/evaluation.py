@@ -68,24 +68,30 @@ def folds_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, su
     """
     folds = spec.method.k_fold
     assert folds is not None  # noqa: S101 - asked for only then
-    job = indexed_job(
+    return indexed_job(
         settings,
         work_of(owner, spec, subject),
         name=folds_name(owner.name),
+        annotations=_pinned(subject),
         retry_limit=spec.retry_limit,
         completions=folds.folds,
         parallelism=folds.parallelism,
         suspend=spec.suspend,
     )
-    return _pinned(job, subject)
 
 
 def score_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Json:
     """One pod, whose termination message is the whole result. Not Indexed: a completion index would tell it to train a fold."""
-    work, name = work_of(owner, spec, subject), score_name(owner.name)
-    job = indexed_job(settings, work, name=name, retry_limit=spec.retry_limit, suspend=spec.suspend)
-    return _pinned({**job, "spec": {**job["spec"], "completionMode": "NonIndexed"}}, subject)
+    job = indexed_job(
+        settings,
+        work_of(owner, spec, subject),
+        name=score_name(owner.name),
+        annotations=_pinned(subject),
+        retry_limit=spec.retry_limit,
+        suspend=spec.suspend,
+    )
+    return {**job, "spec": {**job["spec"], "completionMode": "NonIndexed"}}
 
 
-def _pinned(job: Json, subject: Subject) -> Json:
-    return {**job, "metadata": {**job["metadata"], "annotations": {PINNED_ANNOTATION: canonical_json(subject.to_json()).decode()}}}
+def _pinned(subject: Subject) -> dict[str, str]:
+    return {PINNED_ANNOTATION: canonical_json(subject.to_json()).decode()}

@@ -7,6 +7,8 @@ from modelship_operator.resources.pod import CONTAINER, Work, pod_template
 from modelship_operator.resources.settings import PodSettings
 from modelship_trainer.protocol import ExitCode
 
+RECIPE_ANNOTATION = "modelship.dev/recipe-digest"
+"""On the Job of a training: of the recipe that it was made from."""
 FAIL_CODES = (ExitCode.INVALID, ExitCode.DIGEST_MISMATCH)
 """The same run would fail again: fail now."""
 FREE_CODES = (ExitCode.INTERRUPTED,)
@@ -19,6 +21,7 @@ def indexed_job(
     *,
     name: str,
     retry_limit: int,
+    annotations: dict[str, str] | None = None,
     completions: int = 1,
     parallelism: int = 1,
     deadline_seconds: int | None = None,
@@ -46,7 +49,7 @@ def indexed_job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(work.owner, name, {QUEUE_LABEL: queue} if queue else None),
+        "metadata": metadata(work.owner, name, {QUEUE_LABEL: queue} if queue else None, annotations),
         "spec": spec,
     }
 

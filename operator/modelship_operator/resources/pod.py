@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from modelship_operator.api.common import Compute, Placement
@@ -80,7 +79,7 @@ def _container(settings: PodSettings, work: Work) -> Json:
 
 def _environment(settings: PodSettings, work: Work) -> list[Json]:
     values = {
-        protocol.ENV_TASK: json.dumps(work.task.to_json(), separators=(",", ":"), ensure_ascii=False),
+        protocol.ENV_TASK: work.task.to_json_text(),
         protocol.ENV_PVC_ROOT: protocol.PVC_ROOT,
         protocol.ENV_TOKEN_FILE: protocol.TOKEN_FILE,
         **({protocol.ENV_PROGRESS_URL: settings.progress_url} if settings.progress_url else {}),

@@ -44,6 +44,8 @@ WATCHED = {
 _MUTABLE_OF_JOB = ("suspend", "parallelism", "activeDeadlineSeconds", "backoffLimit")
 """The pod template of a Job never changes: a Job that an older operator built stays as it is, but for these."""
 _TERMINATING_SECONDS = 30.0
+_ROUNDS = 3
+"""Plans in a row that may write children, before the status is written: a retry after a refusal, what it makes, what follows."""
 _REMEMBERED = 100_000
 
 
@@ -99,13 +101,13 @@ class Reconciler:
         uid = obj["metadata"]["uid"]
         plan = self._plan(obj)
         try:
-            if await self._act_on_children(obj, plan) or self._store.failure(uid):
+            for _ in range(_ROUNDS):
+                if not await self._act_on_children(obj, plan) and not self._store.failure(uid):
+                    break
                 self._store.set_failure(uid, None)
                 if self._pressing():
                     return 0.0  # others are not started yet: that goes before telling that this one is
-                # The status is to tell of what is there now, in one write.
-                plan = self._plan(obj)
-                await self._act_on_children(obj, plan)
+                plan = self._plan(obj)  # the status is to tell of what is there now, in one write
         except _Refused as refused:
             return await self._refused(obj, refused)
         return await self._act_on_status(obj, plan)

@@ -95,7 +95,7 @@ class Store:
         known = self._objects[obj["kind"]].get(place)
         if metadata["uid"] in self._deleted or (known is not None and not _newer(obj, known)):
             return
-        obj = prune(obj)
+        obj = prune(obj, known)
         metadata = obj["metadata"]
         owner = _owner(obj)
         if known is not None and (known["metadata"]["uid"] != metadata["uid"] or _owner(known) != owner):

@@ -12,6 +12,7 @@ from modelship_operator.controllers.common.pods import Ending
 from modelship_operator.controllers.common.specs import spec_of
 from modelship_operator.controllers.framework import Failure, Json, ObjectKey, StoreView
 from modelship_operator.resources.common import UID_LABEL, Owner
+from modelship_operator.resources.job import RECIPE_ANNOTATION
 from modelship_operator.resources.settings import PodSettings
 from modelship_trainer.protocol import Progress
 
@@ -39,6 +40,25 @@ class Observed:
     def spec(self) -> ModelTrainingSpec:
         """The spec, read strictly. Raises pydantic.ValidationError where the stored one is not what this version knows."""
         return spec_of(ModelTrainingSpec, self.training)
+
+    @property
+    def suspended(self) -> bool:
+        """`spec.suspend`. Read as it is stored, like `queue`: most looks at a run need no more of its spec."""
+        return bool(self.training["spec"].get("suspend"))
+
+    @property
+    def queue(self) -> str | None:
+        """`spec.compute.queue`."""
+        queue: str | None = self.training["spec"].get("compute", {}).get("queue")
+        return queue
+
+    @property
+    def recipe_digest(self) -> str:
+        """Of the recipe that is run, as noted once: a spec is immutable, and reading it anew at each look is dear."""
+        noted = self.status.get("recipeDigest") or (self.job or {}).get("metadata", {}).get("annotations", {}).get(
+            RECIPE_ANNOTATION
+        )
+        return noted or self.spec.digest()
 
     @property
     def status(self) -> Json:

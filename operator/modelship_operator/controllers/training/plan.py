@@ -17,7 +17,7 @@ from modelship_operator.controllers.training import status
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.controllers.training.retry import Collecting, Failed, Succeeded, attempts, last_failure, outcome
 from modelship_operator.controllers.training.suspend import HELD, must_toggle
-from modelship_operator.resources.job import indexed_job
+from modelship_operator.resources.job import RECIPE_ANNOTATION, indexed_job
 from modelship_operator.resources.pod import CONTAINER, TASK_LIMIT, Work, task_bytes
 from modelship_trainer.protocol import RunRef, TrainTask
 
@@ -27,9 +27,13 @@ def plan(seen: Observed, now: datetime) -> Plan:
     if seen.finished:
         return after_the_end(seen.training, seen.jobs, now)
     try:
-        spec = seen.spec
+        return _plan_unfinished(seen, now)
     except ValidationError as error:
         return Plan(status=status.invalid(seen, spec_invalid(error, "Failed"), now))
+
+
+def _plan_unfinished(seen: Observed, now: datetime) -> Plan:
+    """Raises pydantic.ValidationError where it needs the spec, and the stored one is not what this version knows."""
     end = outcome(seen, now)
     if isinstance(end, Succeeded):
         note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
@@ -45,7 +49,7 @@ def plan(seen: Observed, now: datetime) -> Plan:
     if isinstance(end, Collecting):
         state = State("Running", Mark.RECONCILING, Reason.COLLECTING_RESULT, "the Job ended; its pod's result is being read.")
         return Plan(status=status.in_state(seen, state, now), requeue_after=(end.until - now).total_seconds())
-    if spec.suspend:
+    if seen.suspended:
         return _hold(seen, now)
     if seen.job is None:
         return _start(seen, now)
@@ -56,7 +60,7 @@ def _hold(seen: Observed, now: datetime) -> Plan:
     said = status.in_state(seen, HELD, now)
     if seen.job is None or seen.job["metadata"].get("deletionTimestamp"):
         return Plan(status=said)
-    if seen.spec.compute.queue is not None:
+    if seen.queue is not None:
         return Plan(delete=(seen.job_key,), status=said)
     return Plan(apply=(train_job(seen),) if must_toggle(seen, seen.job) else (), status=said)
 
@@ -75,7 +79,7 @@ def _start(seen: Observed, now: datetime) -> Plan:
     if (size := task_bytes(created)) > TASK_LIMIT:
         message = f"the recipe is {size} bytes of JSON, and {TASK_LIMIT} fit into a pod's environment; name fewer columns."
         return Plan(status=status.in_state(seen, State("Failed", Mark.STALLED, Reason.SPEC_INVALID, message), now))
-    return Plan(apply=(created,), status=status.in_state(seen, _starting(seen), now) | {"job": seen.job_key.name})
+    return Plan(apply=(created,))  # what is said of it is planned from what the store has then: the Job, or its refusal
 
 
 def _watch(seen: Observed, job: Json, now: datetime) -> Plan:
@@ -157,6 +161,7 @@ def train_job(seen: Observed) -> Json:
         seen.settings,
         work,
         name=seen.job_key.name,
+        annotations={RECIPE_ANNOTATION: recipe.digest()},
         retry_limit=spec.retry_limit,
         deadline_seconds=spec.active_deadline_seconds,
         suspend=spec.suspend,

@@ -68,7 +68,7 @@ def last_failure(seen: Observed) -> Finding | None:
 
 def attempts(seen: Observed) -> int:
     """Pods that failed or were disrupted so far. Never less than the status says: a pod that is deleted happened nevertheless."""
-    if seen.spec.suspend:
+    if seen.suspended:
         return int(seen.status.get("attempts") or 0)  # a pod that is stopped on purpose is neither
     free = sum(1 for end in seen.endings if is_free(end))
     failed = max(_failed(seen.job), len(counted(seen.endings)))

@@ -22,7 +22,7 @@ def in_state(seen: Observed, state: State, now: datetime) -> Json:
     said = {
         **stored,
         **_head(seen, state, now),
-        "recipeDigest": seen.status.get("recipeDigest") or seen.spec.digest(),
+        "recipeDigest": seen.recipe_digest,
         **({"job": seen.job_key.name} if seen.job else {}),
         **(_progress(seen.progress) if seen.progress else {}),
         **_start_time(seen, state),

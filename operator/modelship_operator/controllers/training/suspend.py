@@ -21,4 +21,4 @@ def is_suspended(job: Json) -> bool:
 
 def must_toggle(seen: Observed, job: Json) -> bool:
     """Whether the Job has to be told."""
-    return seen.spec.compute.queue is None and is_suspended(job) != seen.spec.suspend
+    return seen.queue is None and is_suspended(job) != seen.suspended

@@ -17,6 +17,7 @@ from training_world import (
     POLICY,
     PROGRESS,
     RECIPE,
+    RECIPE_DIGEST,
     RESULT,
     act,
     at,
@@ -36,6 +37,7 @@ from modelship_operator.api.training import ModelTrainingStatus
 from modelship_operator.controllers.framework import Event, Failure, Plan
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.controllers.training.plan import plan, train_job
+from modelship_operator.resources.job import RECIPE_ANNOTATION
 from modelship_trainer.protocol import Failure as Said
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Recipe
@@ -129,7 +131,7 @@ EXISTS = Failure(KEY, "apply", 409, "conflict")
 
 ROWS: dict[str, Row] = {
     # --- start
-    "a new training gets its Job": Row(seen(), Plan(status=says(*STARTING, **JOB)), creates=True),
+    "a new training gets its Job, and what is said of it is planned when the Job is there": Row(seen(), Plan(), creates=True),
     "a Job that nobody has looked at yet is starting": Row(
         seen(has=job(startTime=None), status=says(*STARTING, **JOB)), Plan(status=says(*STARTING, **JOB))
     ),
@@ -460,8 +462,9 @@ ROWS: dict[str, Row] = {
         Plan(status=says(*RUNS, **STARTED)),
     ),
     # --- Jobs that come and go
-    "a Job deleted by hand is made again while the run is not over": Row(
-        seen(status=says(*RUNS, **STARTED)), Plan(status=says(*STARTING, **STARTED)), creates=True
+    "a Job deleted by hand is made again while the run is not over": Row(seen(status=says(*RUNS, **STARTED)), Plan(), creates=True),
+    "and a new one is starting": Row(
+        seen(has=job(startTime=None), status=says(*RUNS, **STARTED)), Plan(status=says(*STARTING, **STARTED))
     ),
     "not while its last pod writes a checkpoint": Row(
         seen(pod(), status=says(*RUNS, **STARTED)),
@@ -546,6 +549,9 @@ ROWS: dict[str, Row] = {
             }
         ),
     ),
+    "a run whose spec this version does not know goes on": Row(
+        seen(pod(), has=job(annotations={RECIPE_ANNOTATION: RECIPE_DIGEST}), retryLimit=-1), Plan(status=says(*RUNS, **STARTED))
+    ),
     "a spec that this version does not know": Row(
         seen(retryLimit=-1),
         Plan(
@@ -574,6 +580,8 @@ def test_what_was_done_is_not_done_again(row: Row) -> None:
     """Idempotence: what the first plan left behind needs nothing more, now or in a second, unless it made way for something."""
     first = plan(row.observed, NOW)
     after = act(row.observed, first)
+    if row.creates:
+        after = act(after, plan(after, NOW))  # as the runtime does: it plans again once it has written
     for moment in (NOW, NOW + timedelta(seconds=1)):
         again = plan(after, moment)
         if first.delete and not after.finished and not after.spec.suspend:

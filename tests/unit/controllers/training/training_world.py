@@ -52,7 +52,13 @@ def training(status: Json | None = None, *, generation: int = 1, **spec: Any) ->
 
 
 def job(
-    *conditions: Json, uid: str = JOB_UID, owner: str = UID, labels: Json | None = None, gone: bool = False, **parts: Any
+    *conditions: Json,
+    uid: str = JOB_UID,
+    owner: str = UID,
+    labels: Json | None = None,
+    annotations: Json | None = None,
+    gone: bool = False,
+    **parts: Any,
 ) -> Json:
     """A pruned Job. `parts`: `suspend` of its spec, and fields of its status."""
     metadata: Json = {
@@ -61,6 +67,7 @@ def job(
         "uid": uid,
         "creationTimestamp": at(-600),
         "labels": {"modelship.dev/uid": owner, **(labels or {})},
+        "annotations": annotations or {},
     }
     if gone:
         metadata["deletionTimestamp"] = at(-1)
