@@ -18,8 +18,8 @@ _KEPT_CONTAINER = ("name", "image", "resources")
 
 
 def prune(obj: Json, known: Json | None = None) -> Json:
-    """A smaller object with the same meaning to us; shares parts with `obj`, which must not be used afterwards, and with `known`,
-    what was kept of it before: mostly either its spec or its status is news, not both.
+    """A smaller object with the same meaning to us. Shares no list or dictionary with `obj`, but equal parts with `known`, what was
+    kept of it before: mostly either its spec or its status is news, not both.
     """
     kept: Json = {key: obj[key] for key in ("apiVersion", "kind", "spec", "status") if key in obj}
     kept["metadata"] = _metadata(obj["metadata"])

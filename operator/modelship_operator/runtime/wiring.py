@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import kopf
@@ -117,13 +117,25 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 
 
 def _handler(sink: Sink) -> Callable[..., Any]:
-    async def seen(event: Mapping[str, Any], **_: Any) -> None:
+    async def seen(event: Json, **_: Any) -> None:
+        obj: Json = event["object"]
         if event["type"] == "DELETED":
-            sink.delete(event["object"])
+            sink.delete(obj)
         else:
-            sink.put(event["object"])
+            sink.put(obj)
+        _lighten(obj)
 
     return seen
+
+
+def _lighten(obj: Json) -> None:
+    """Free what is heavy in an event: Kopf's views of it refer to each other, so it would stay until the collector comes.
+
+    Nothing reads it any more. What the sink keeps is its own (`kube.pruning`).
+    """
+    for part in ("spec", "status"):
+        obj.pop(part, None)
+    obj["metadata"].pop("managedFields", None)
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
