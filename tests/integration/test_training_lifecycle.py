@@ -285,6 +285,7 @@ def test_the_ttl_deletes_the_job_and_nothing_brings_it_back(plane: ControlPlane,
         until_quiet(namespace)
     before = namespace.get(KIND, "churn")
     written = writes(plane, namespace)
+    assert written.count(("delete", "jobs")) == 1
     with operator_process(plane, **settings):
         until_quiet(namespace, "after-restart")
         assert namespace.get("Job", JOB) is None

@@ -29,7 +29,7 @@ def indexed_job(
 ) -> Json:
     """The whole Job.
 
-    Its TTL is ours to keep (`controllers/training/ttl.py`): the TTL controller could delete a Job whose result nobody has read yet.
+    Its TTL is ours to keep (`controllers/common/finished.py`): the TTL controller could delete a Job whose result nobody has read.
     `suspend` is left out for a queue, whose owner (Kueue) sets it.
     """
     queue = work.compute.queue

@@ -134,11 +134,11 @@ class Reconciler:
     # --- children --------------------------------------------------------------------------------------------------------------
 
     async def _act_on_children(self, obj: Json, plan: Plan) -> bool:
-        """Whether anything was written."""
+        """Whether there is anything new to plan from: what was applied is known at once, what was deleted when the watch tells."""
         wrote = False
         for key in plan.delete:
             with _refusals("delete", key):
-                wrote |= await self._delete(obj, key)
+                await self._delete(obj, key)
         for desired in plan.apply:
             metadata = desired["metadata"]
             key = ObjectKey(desired["kind"], metadata["namespace"], metadata["name"])
@@ -208,16 +208,15 @@ class Reconciler:
         self._store.put(await self._client.merge(resource, metadata["namespace"], metadata["name"], patch), writer=_key(obj))
         return True
 
-    async def _delete(self, obj: Json, key: ObjectKey) -> bool:
+    async def _delete(self, obj: Json, key: ObjectKey) -> None:
         known = self._store.get(key)
         if known is None or "deletionTimestamp" in known["metadata"] or not owned_by(known, obj["metadata"]["uid"]):
-            return False
+            return
         try:
             await self._client.delete(WATCHED[key.kind], key.namespace, key.name, known["metadata"]["uid"])
         except ApiError as error:
             if not error.gone:
                 raise
-        return True
 
     # --- status ----------------------------------------------------------------------------------------------------------------
 
