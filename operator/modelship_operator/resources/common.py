@@ -53,6 +53,12 @@ def metadata(
     }
 
 
+def annotation(obj: Json | None, name: str) -> str | None:
+    """Its value; None where the object has none, or is none."""
+    noted: str | None = (obj or {}).get("metadata", {}).get("annotations", {}).get(name)
+    return noted
+
+
 def owned_by(child: Json, uid: str) -> bool:
     """Whether the child belongs to the resource with this uid, and not to one of the same name before it, or to somebody else."""
     return any(

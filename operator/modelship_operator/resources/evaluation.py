@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelship_operator.api.common import Compute
 from modelship_operator.api.evaluation import ModelEvaluationSpec
-from modelship_operator.resources.common import Json, Owner
+from modelship_operator.resources.common import Json, Owner, annotation
 from modelship_operator.resources.job import indexed_job
 from modelship_operator.resources.pod import Work
 from modelship_operator.resources.settings import PodSettings
@@ -41,7 +41,7 @@ def score_name(evaluation: str) -> str:
 
 def subject_of_job(job: Json | None) -> Subject | None:
     """What a Job of an evaluation was started with."""
-    noted = (job or {}).get("metadata", {}).get("annotations", {}).get(PINNED_ANNOTATION)
+    noted = annotation(job, PINNED_ANNOTATION)
     return Subject.model_validate_json(noted) if noted else None
 
 
@@ -68,30 +68,32 @@ def folds_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, su
     """
     folds = spec.method.k_fold
     assert folds is not None  # noqa: S101 - asked for only then
-    return indexed_job(
-        settings,
-        work_of(owner, spec, subject),
-        name=folds_name(owner.name),
-        annotations=_pinned(subject),
-        retry_limit=spec.retry_limit,
-        completions=folds.folds,
-        parallelism=folds.parallelism,
-        suspend=spec.suspend,
-    )
+    return _job(settings, owner, spec, subject, folds_name(owner.name), completions=folds.folds, parallelism=folds.parallelism)
 
 
 def score_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Json:
     """One pod, whose termination message is the whole result. Not Indexed: a completion index would tell it to train a fold."""
-    job = indexed_job(
-        settings,
-        work_of(owner, spec, subject),
-        name=score_name(owner.name),
-        annotations=_pinned(subject),
-        retry_limit=spec.retry_limit,
-        suspend=spec.suspend,
-    )
+    job = _job(settings, owner, spec, subject, score_name(owner.name))
     return {**job, "spec": {**job["spec"], "completionMode": "NonIndexed"}}
 
 
-def _pinned(subject: Subject) -> dict[str, str]:
-    return {PINNED_ANNOTATION: canonical_json(subject.to_json()).decode()}
+def _job(
+    settings: PodSettings,
+    owner: Owner,
+    spec: ModelEvaluationSpec,
+    subject: Subject,
+    name: str,
+    *,
+    completions: int = 1,
+    parallelism: int = 1,
+) -> Json:
+    return indexed_job(
+        settings,
+        work_of(owner, spec, subject),
+        name=name,
+        annotations={PINNED_ANNOTATION: canonical_json(subject.to_json()).decode()},
+        retry_limit=spec.retry_limit,
+        completions=completions,
+        parallelism=parallelism,
+        suspend=spec.suspend,
+    )

@@ -18,7 +18,7 @@ from modelship_operator.kube.client import METADATA_ONLY, Client
 from modelship_operator.kube.errors import ApiError
 from modelship_operator.kube.events import Recorder
 from modelship_operator.kube.resources import Resource
-from modelship_operator.resources.common import owned_by
+from modelship_operator.resources.common import annotation, owned_by
 from modelship_operator.resources.covers import covers
 from modelship_operator.runtime.metrics import Metrics
 from modelship_operator.runtime.queue import RetryLater
@@ -160,7 +160,7 @@ class Reconciler:
             raise ApiError(409, f"{key.kind} {key.name!r} exists and belongs to something else; it must be deleted first")
         if key.kind == "Job":
             return await self._adjust_job(obj, resource, known, desired)
-        if known["metadata"].get("annotations", {}).get(SPEC_HASH) == _digest(desired):
+        if annotation(known, SPEC_HASH) == _digest(desired):
             if self._settled.get(known["metadata"]["uid"]) == _version(known["metadata"]) or _says(known, desired):
                 return False
             log.warning(

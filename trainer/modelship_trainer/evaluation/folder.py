@@ -40,7 +40,7 @@ class EvaluationFolder:
 
     def write_fold(self, record: FoldRecord) -> None:
         """Write `folds/<i>.json`."""
-        self._write(self.fold_path(record.result.fold), record.model_dump_json(by_alias=True, exclude_none=True).encode())
+        self._write(self.fold_path(record.result.fold), record.to_json_text().encode())
 
     def read_fold(self, fold: int, identity: str) -> FoldRecord | None:
         """The fold's record, None where there is none yet.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.outcome import last_line, shorten
+from modelship_operator.resources.common import annotation
 
 Json = dict[str, Any]
 
@@ -62,7 +63,7 @@ class Ending:
 
 def index_of(pod: Json) -> int:
     """Completion index of a pod of an Indexed Job."""
-    return int(pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION, 0))
+    return int(annotation(pod, INDEX_ANNOTATION) or 0)
 
 
 def container_statuses(pod: Json) -> list[Json]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from modelship_operator.controllers.common.outcome import last_line, parse_outcome, shorten
 from modelship_operator.controllers.common.pods import Finding, container_statuses, why_waiting
+from modelship_operator.resources.common import annotation
 from modelship_operator.resources.serving import DIGEST_ANNOTATION, REPOSITORY
 from modelship_trainer.protocol import ExitCode, Failure, FailureReason
 
@@ -58,9 +59,7 @@ def observe_rollout(deployment: Json | None, pods: Sequence[Json], served_before
 
 def digest_of(deployment_or_pod: Json) -> str | None:
     """The digest that the template of a Deployment, or a pod, names."""
-    holder = deployment_or_pod.get("spec", {}).get("template", deployment_or_pod)
-    digest: str | None = holder.get("metadata", {}).get("annotations", {}).get(DIGEST_ANNOTATION)
-    return digest
+    return annotation(deployment_or_pod.get("spec", {}).get("template", deployment_or_pod), DIGEST_ANNOTATION)
 
 
 def _done(deployment: Json) -> bool:

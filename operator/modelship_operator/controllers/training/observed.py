@@ -9,9 +9,8 @@ from typing import Any
 from modelship_operator.api.training import ModelTrainingSpec
 from modelship_operator.controllers.common.jobs import endings_of, pods_of
 from modelship_operator.controllers.common.pods import Ending
-from modelship_operator.controllers.common.specs import spec_of
 from modelship_operator.controllers.framework import Failure, Json, ObjectKey, StoreView
-from modelship_operator.resources.common import UID_LABEL, Owner
+from modelship_operator.resources.common import UID_LABEL, Owner, annotation
 from modelship_operator.resources.job import RECIPE_ANNOTATION
 from modelship_operator.resources.settings import PodSettings
 from modelship_trainer.protocol import Progress
@@ -39,7 +38,7 @@ class Observed:
     @cached_property
     def spec(self) -> ModelTrainingSpec:
         """The spec, read strictly. Raises pydantic.ValidationError where the stored one is not what this version knows."""
-        return spec_of(ModelTrainingSpec, self.training)
+        return ModelTrainingSpec.model_validate(self.training["spec"])
 
     @property
     def suspended(self) -> bool:
@@ -55,10 +54,7 @@ class Observed:
     @property
     def recipe_digest(self) -> str:
         """Of the recipe that is run, as noted once: a spec is immutable, and reading it anew at each look is dear."""
-        noted = self.status.get("recipeDigest") or (self.job or {}).get("metadata", {}).get("annotations", {}).get(
-            RECIPE_ANNOTATION
-        )
-        return noted or self.spec.digest()
+        return self.status.get("recipeDigest") or annotation(self.job, RECIPE_ANNOTATION) or self.spec.digest()
 
     @property
     def status(self) -> Json:
