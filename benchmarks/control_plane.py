@@ -47,7 +47,7 @@ WAIT_SECONDS = 300
 TRAININGS = "/apis/modelship.dev/v1alpha1/namespaces/{}/modeltrainings"
 JOBS = "/apis/batch/v1/namespaces/{}/jobs"
 APPLY = "?fieldManager=modelship&force=true"
-IMAGES = PodSettings("trainer:bench", "triton:bench", "front:bench", "operator:bench")
+IMAGES = PodSettings("trainer:bench", "triton:bench", "gateway:bench", "operator:bench")
 AGENT = "modelship-operator"
 
 
@@ -173,7 +173,7 @@ def operator(plane: ControlPlane) -> Iterator[Process]:
         "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), str(ROOT / "trainer")]),
         "MODELSHIP_TRAINER_IMAGE": IMAGES.trainer_image,
         "MODELSHIP_TRITON_IMAGE": IMAGES.triton_image,
-        "MODELSHIP_FRONT_IMAGE": IMAGES.front_image,
+        "MODELSHIP_GATEWAY_IMAGE": IMAGES.gateway_image,
         "MODELSHIP_OPERATOR_IMAGE": IMAGES.operator_image,
         "MODELSHIP_METRICS_LISTEN": f"127.0.0.1:{metrics}",
         "MODELSHIP_PROGRESS_LISTEN": f"127.0.0.1:{progress}",

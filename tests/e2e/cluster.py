@@ -159,7 +159,7 @@ def modelship(*args: str) -> str:
 
 
 def images() -> dict[str, str]:
-    """Names of the images that `make images` built: OPERATOR, TRAINER, TRITON, FRONT."""
+    """Names of the images that `make images` built: OPERATOR, TRAINER, TRITON, GATEWAY."""
     done = subprocess.run([ROOT / "tools/images", "--print"], check=True, capture_output=True, text=True)
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 

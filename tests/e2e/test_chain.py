@@ -120,7 +120,7 @@ def test_the_report_command_brings_the_judged_report(kubectl: Kubectl, tabular: 
     assert not kubectl.list("pods", "app.kubernetes.io/component=report-reader"), "the pod that read it is gone"
 
 
-def test_only_inference_passes_the_front(kubectl: Kubectl, tabular: dict[str, Object]) -> None:
+def test_only_inference_passes_the_gateway(kubectl: Kubectl, tabular: dict[str, Object]) -> None:
     with kubectl.forward("svc/tumour", 8000) as port:
         for path in ("/v2/repository/index", "/v2/systemsharedmemory/status", "/v2/logging", "/metrics"):
             with pytest.raises(urllib.error.HTTPError) as refused:

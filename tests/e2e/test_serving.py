@@ -185,7 +185,7 @@ def test_triton_itself_cannot_be_reached(kubectl: Kubectl, served: Object, image
     """It listens on the pod's loopback alone, whether or not a policy is enforced."""
     idle(kubectl, "knock", image_names["OPERATOR"])
     address = pods(kubectl)[0]["status"]["podIP"]
-    for port in (8000, 8001, 8002):  # of the front; a policy must learn of a new pod
+    for port in (8000, 8001, 8002):  # of the gateway; a policy must learn of a new pod
         assert eventually(lambda port=port: connects(kubectl, "knock", address, port), 30), port
     for port in (18000, 18001, 18002):
         assert not connects(kubectl, "knock", address, port), port

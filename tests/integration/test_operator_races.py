@@ -29,7 +29,7 @@ async def operating(plane: ControlPlane, here: Namespace) -> AsyncIterator[Opera
     metrics, progress = free_ports(2)
     settings = Settings.from_environment(
         {
-            **{f"MODELSHIP_{name}_IMAGE": f"{name.lower()}:1" for name in ("TRAINER", "TRITON", "FRONT", "OPERATOR")},
+            **{f"MODELSHIP_{name}_IMAGE": f"{name.lower()}:1" for name in ("TRAINER", "TRITON", "GATEWAY", "OPERATOR")},
             "MODELSHIP_NAMESPACES": here.name,
             "MODELSHIP_POD_NAMESPACE": here.name,
             "MODELSHIP_METRICS_LISTEN": f"127.0.0.1:{metrics}",

@@ -270,7 +270,7 @@ def test_a_policy_that_rewrites_what_is_applied_is_not_fought_with(plane: Contro
             chain.train(here)
             here.create(make_deployment(gate=None))
             deployment = here.wait("Deployment", "churn", lambda found: True)
-            assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "mirror/front:1"
+            assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "mirror/gateway:1"
             for ready in range(3):
                 chain.roll(here, "churn", replicas=3, ready=ready)
                 here.wait("ModelDeployment", "churn", lambda found, count=ready: found["status"].get("readyReplicas") == count)

@@ -49,7 +49,7 @@ def operator_process(plane: ControlPlane, **settings: str) -> Iterator[Path]:
         "KUBECONFIG": str(plane.kubeconfig()),
         "MODELSHIP_TRAINER_IMAGE": "trainer:1",
         "MODELSHIP_TRITON_IMAGE": "triton:1",
-        "MODELSHIP_FRONT_IMAGE": "front:1",
+        "MODELSHIP_GATEWAY_IMAGE": "gateway:1",
         "MODELSHIP_OPERATOR_IMAGE": "operator:1",
         "MODELSHIP_METRICS_LISTEN": f"127.0.0.1:{metrics}",
         "MODELSHIP_PROGRESS_LISTEN": f"127.0.0.1:{progress}",

@@ -26,7 +26,7 @@ from .console import Failure, say
 from .engine import Engine
 
 PREFIX = "localhost/modelship"
-NAMES = ("operator", "trainer", "triton", "front")  # what the chart's values name
+NAMES = ("operator", "trainer", "triton", "gateway")  # what the chart's values name
 BASE_OF = {"trainer": "trainer-base"}  # passed to the Dockerfile as the build argument BASE
 ENV_FILE = REPO / ".cache" / "images.env"
 _REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")

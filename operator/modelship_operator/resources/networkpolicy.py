@@ -11,7 +11,7 @@ _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
 def network_policy(owner: Owner, access: Access) -> Json:
-    """Ingress: the front's ports from `access.from`, metrics from the cluster's pods. Egress: none, the store is a volume."""
+    """Ingress: the gateway's ports from `access.from`, metrics from the cluster's pods. Egress: none, the store is a volume."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

@@ -1,4 +1,4 @@
-"""The Deployment that serves an artifact: a step that proves the bytes, Triton on loopback, a front that is its only door.
+"""The Deployment that serves an artifact: a step that proves the bytes, Triton on loopback, a gateway that is its only door.
 
 `docs/serving.md` says why each part is as it is.
 """
@@ -24,7 +24,7 @@ from modelship_trainer.protocol import ENV_PVC_ROOT, PVC_ROOT, ArtifactRef
 from modelship_trainer.schema import canonical_json
 from modelship_trainer.serving.options import Device
 
-REPOSITORY, TRITON, FRONT = "model-repository", "triton", "front"
+REPOSITORY, TRITON, GATEWAY = "model-repository", "triton", "gateway"
 """Names of the containers."""
 DIGEST_ANNOTATION = "modelship.dev/artifact-digest"
 """On the pod template, so that another artifact is another rollout, and each pod says what it serves."""
@@ -35,12 +35,12 @@ _DRAIN_SECONDS, _TRITON_EXIT_SECONDS, _SLACK_SECONDS = 5, 20, 5
 _PROBE_SECONDS = 10
 """What a probe waits at least: `access.timeoutSeconds` of 1 must not make a moment's queue a reason to restart."""
 
-# What the front holds at once, so that no request, however slow or large, gets the pod evicted or out of memory.
+# What the gateway holds at once, so that no request, however slow or large, gets the pod evicted or out of memory.
 # Memory: a request costs 160 KiB of body (1.25 buffers of 128 KiB) and 288 KiB of answer, a connection beside them at most 40 KiB:
 # 256 x 448 KiB + 4096 x 40 KiB + 16 MiB of nginx = 288 MiB.
 # Disk: an upload is a request whose body may exceed its buffer. As many may run as fill 2 GiB, and two always.
 _REQUESTS = 256
-_FRONT_MEMORY = "384Mi"
+_GATEWAY_MEMORY = "384Mi"
 _SPOOL_MEBIBYTES, _SPOOL_SLACK_MEBIBYTES = 2048, 64
 
 
@@ -96,7 +96,7 @@ def pod_template(settings: PodSettings, serving: Serving) -> Json:
             "terminationGracePeriodSeconds": _DRAIN_SECONDS + timeout + _TRITON_EXIT_SECONDS + _SLACK_SECONDS,
             "securityContext": pod_security(),
             "initContainers": [_repository(settings, serving), _triton(settings, serving)],
-            "containers": [_front(settings, serving)],
+            "containers": [_gateway(settings, serving)],
             "volumes": _volumes(serving),
             **placement(settings, serving.spec.compute),
         },
@@ -104,7 +104,7 @@ def pod_template(settings: PodSettings, serving: Serving) -> Json:
 
 
 def uploads(serving: Serving) -> int:
-    """Requests with large bodies that the front takes at once: those that its spool has room for."""
+    """Requests with large bodies that the gateway takes at once: those that its spool has room for."""
     return min(_REQUESTS, max(2, _SPOOL_MEBIBYTES // serving.spec.access.max_body_mebibytes))
 
 
@@ -145,7 +145,7 @@ def _repository(settings: PodSettings, serving: Serving) -> Json:
 
 
 def _triton(settings: PodSettings, serving: Serving) -> Json:
-    """A sidecar (restartPolicy Always): up before the front, down after it has drained."""
+    """A sidecar (restartPolicy Always): up before the gateway, down after it has drained."""
     return {
         "name": TRITON,
         "restartPolicy": "Always",
@@ -207,33 +207,33 @@ def _inference_probe(serving: Serving, *, period: int, failures: int) -> Json:
     return {"exec": {"command": command}, "periodSeconds": period, "timeoutSeconds": limit, "failureThreshold": failures}
 
 
-def _front(settings: PodSettings, serving: Serving) -> Json:
+def _gateway(settings: PodSettings, serving: Serving) -> Json:
     """nginx: inference, metadata and health pass, nothing else; its image's stop signal finishes accepted requests."""
     access = serving.spec.access
     ready = {"path": f"/v2/models/{serving.model}/ready", "port": "http"}
     return {
-        "name": FRONT,
-        "image": settings.front_image,
+        "name": GATEWAY,
+        "image": settings.gateway_image,
         "imagePullPolicy": settings.pull_policy,
         "env": [
-            {"name": "FRONT_MAX_BODY", "value": f"{access.max_body_mebibytes}m"},
-            {"name": "FRONT_TIMEOUT", "value": f"{access.timeout_seconds}s"},
-            {"name": "FRONT_REQUESTS", "value": str(_REQUESTS)},
-            {"name": "FRONT_UPLOADS", "value": str(uploads(serving))},
-            {"name": "FRONT_DRAIN_SECONDS", "value": str(_DRAIN_SECONDS)},
+            {"name": "GATEWAY_MAX_BODY", "value": f"{access.max_body_mebibytes}m"},
+            {"name": "GATEWAY_TIMEOUT", "value": f"{access.timeout_seconds}s"},
+            {"name": "GATEWAY_REQUESTS", "value": str(_REQUESTS)},
+            {"name": "GATEWAY_UPLOADS", "value": str(uploads(serving))},
+            {"name": "GATEWAY_DRAIN_SECONDS", "value": str(_DRAIN_SECONDS)},
         ],
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT},
             {"name": "grpc", "containerPort": GRPC_PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
         ],
-        "lifecycle": {"preStop": {"exec": {"command": ["front", "drain"]}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["gateway", "drain"]}}},
         "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {"httpGet": {"path": "/healthz", "port": "metrics"}, "periodSeconds": 10, "timeoutSeconds": 2},
-        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": _FRONT_MEMORY}},
+        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": _GATEWAY_MEMORY}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
-        "volumeMounts": [{"name": "front-tmp", "mountPath": "/tmp"}],  # noqa: S108 - a mount in the pod
+        "volumeMounts": [{"name": "gateway-tmp", "mountPath": "/tmp"}],  # noqa: S108 - a mount in the pod
     }
 
 
@@ -249,5 +249,5 @@ def _volumes(serving: Serving) -> list[Json]:
         # 1 MiB an instance, more for large tensors; it counts as memory.
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
         {"name": "triton-tmp", "emptyDir": {"sizeLimit": "256Mi"}},
-        {"name": "front-tmp", "emptyDir": {"sizeLimit": f"{spool}Mi"}},
+        {"name": "gateway-tmp", "emptyDir": {"sizeLimit": f"{spool}Mi"}},
     ]

@@ -11,7 +11,7 @@ class PodSettings:
 
     trainer_image: str
     triton_image: str
-    front_image: str
+    gateway_image: str
     operator_image: str
     """Init step of serving pods."""
     pull_policy: str = "IfNotPresent"

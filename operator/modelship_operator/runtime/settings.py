@@ -34,7 +34,7 @@ class Settings(BaseModel):
 
     trainer_image: str = Field(min_length=1, description="Image of training and evaluation pods.")
     triton_image: str = Field(min_length=1, description="Image of Triton Inference Server.")
-    front_image: str = Field(min_length=1, description="Image of nginx before Triton.")
+    gateway_image: str = Field(min_length=1, description="Image of nginx before Triton.")
     operator_image: str = Field(min_length=1, description="This image: init step of serving pods.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="Of all pods.")
     image_pull_secrets: Names = Field((), description="Names of Secrets, in each namespace that pods run in, comma-separated.")
@@ -79,7 +79,7 @@ class Settings(BaseModel):
         return PodSettings(
             trainer_image=self.trainer_image,
             triton_image=self.triton_image,
-            front_image=self.front_image,
+            gateway_image=self.gateway_image,
             operator_image=self.operator_image,
             pull_policy=self.image_pull_policy,
             pull_secrets=self.image_pull_secrets,

@@ -1,4 +1,4 @@
-"""Triton and the front of a serving pod as processes on loopback: the images' own files, without containers."""
+"""Triton and the gateway of a serving pod as processes on loopback: the images' own files, without containers."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class Pod:
     ports: dict[str, int] = field(
         default_factory=lambda: {name: free_port() for name in ("http", "grpc", "metrics", "t_http", "t_grpc", "t_metrics")}
     )
-    front_run: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="modelship-front-")))
-    front_settings: dict[str, str] = field(default_factory=dict)
-    """Variables of the front that a test wants otherwise."""
+    gateway_run: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="modelship-gateway-")))
+    gateway_settings: dict[str, str] = field(default_factory=dict)
+    """Variables of the gateway that a test wants otherwise."""
     triton: subprocess.Popen[bytes] | None = None
-    front: subprocess.Popen[bytes] | None = None
+    gateway: subprocess.Popen[bytes] | None = None
 
     def url(self, port: str = "http") -> str:
         return f"http://127.0.0.1:{self.ports[port]}"
@@ -105,8 +105,8 @@ class Pod:
         return self.root / "models"
 
     @property
-    def front_log(self) -> str:
-        return (self.root / "front.log").read_text(encoding="utf-8")
+    def gateway_log(self) -> str:
+        return (self.root / "gateway.log").read_text(encoding="utf-8")
 
     def container(self, name: str) -> Json:
         """A container of the pod, as the operator asks for it."""
@@ -114,7 +114,7 @@ class Pod:
         digest = "sha256:" + "0" * 64
         artifact = ArtifactRef(uri=f"pvc://models/{digest.replace(':', '-')}", digest=digest)
         serving = Serving(Owner("ModelDeployment", "team-a", self.model, "uid"), spec, artifact)
-        pod = pod_template(PodSettings("trainer", "triton", "front", "operator"), serving)["spec"]
+        pod = pod_template(PodSettings("trainer", "triton", "gateway", "operator"), serving)["spec"]
         return next(entry for entry in [*pod["initContainers"], *pod["containers"]] if entry["name"] == name)
 
     def here(self, argument: str) -> str:
@@ -154,29 +154,29 @@ class Pod:
             raise AssertionError((self.root / "triton.log").read_text(errors="replace")[-3000:])
         return False
 
-    def front_environment(self) -> dict[str, str]:
+    def gateway_environment(self) -> dict[str, str]:
         return {
             **os.environ,
-            **{entry["name"]: entry["value"] for entry in self.container("front")["env"]},
-            **self.front_settings,
-            "FRONT_ADDRESS": "127.0.0.1", "FRONT_RUN": str(self.front_run), "FRONT_CONF": str(self.root / "conf"),
-            "FRONT_TEMPLATE": str(IMAGES / "front/nginx.conf.template"),
-            "FRONT_DRAIN_SECONDS": "0", "FRONT_HTTP_PORT": str(self.ports["http"]), "FRONT_GRPC_PORT": str(self.ports["grpc"]),
-            "FRONT_METRICS_PORT": str(self.ports["metrics"]), "TRITON_HTTP": self.address("t_http"),
+            **{entry["name"]: entry["value"] for entry in self.container("gateway")["env"]},
+            **self.gateway_settings,
+            "GATEWAY_ADDRESS": "127.0.0.1", "GATEWAY_RUN": str(self.gateway_run), "GATEWAY_CONF": str(self.root / "conf"),
+            "GATEWAY_TEMPLATE": str(IMAGES / "gateway/nginx.conf.template"),
+            "GATEWAY_DRAIN_SECONDS": "0", "GATEWAY_HTTP_PORT": str(self.ports["http"]), "GATEWAY_GRPC_PORT": str(self.ports["grpc"]),
+            "GATEWAY_METRICS_PORT": str(self.ports["metrics"]), "TRITON_HTTP": self.address("t_http"),
             "TRITON_GRPC": self.address("t_grpc"), "TRITON_METRICS": self.address("t_metrics"),
         }  # fmt: skip
 
-    def start_front(self) -> None:
-        self.front_run.chmod(0o755)  # run by root, nginx has workers of another user; pytest's folders are root's alone
-        with (self.root / "front.log").open("ab") as log:
-            self.front = subprocess.Popen(
-                [IMAGES / "front/front"], stdout=log, stderr=subprocess.STDOUT, env=self.front_environment()
+    def start_gateway(self) -> None:
+        self.gateway_run.chmod(0o755)  # run by root, nginx has workers of another user; pytest's folders are root's alone
+        with (self.root / "gateway.log").open("ab") as log:
+            self.gateway = subprocess.Popen(
+                [IMAGES / "gateway/gateway"], stdout=log, stderr=subprocess.STDOUT, env=self.gateway_environment()
             )
-        wait_for(lambda: self.answers(f"{self.url('metrics')}/healthz"), "the front answers")
+        wait_for(lambda: self.answers(f"{self.url('metrics')}/healthz"), "the gateway answers")
 
     def drain(self) -> None:
         """What preStop runs."""
-        subprocess.run([IMAGES / "front/front", "drain"], check=True, env=self.front_environment())
+        subprocess.run([IMAGES / "gateway/gateway", "drain"], check=True, env=self.gateway_environment())
 
     def stub_pids(self) -> list[int]:
         """Processes of the backend that Triton started."""
@@ -185,12 +185,12 @@ class Pod:
         return [int(pid) for file in children for pid in file.read_text().split()]
 
     def stop(self) -> None:
-        """Front first, then Triton, as kubelet does; Triton itself then ends its backend and frees the shared memory."""
-        for process in (self.front, self.triton):
+        """Gateway first, then Triton, as kubelet does; Triton itself then ends its backend and frees the shared memory."""
+        for process in (self.gateway, self.triton):
             if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait(timeout=30)
-        shutil.rmtree(self.front_run, ignore_errors=True)
+        shutil.rmtree(self.gateway_run, ignore_errors=True)
 
 
 def make_pod(
@@ -203,13 +203,13 @@ def make_pod(
     patience: int = 20,
     **settings: str,
 ) -> Pod:
-    """Artifact, init step, Triton, front; as a pod starts. `work` makes each inference slow; `patience`: access.timeoutSeconds."""
-    pod = Pod(root, triton_root, front_settings=settings, access={"maxBodyMebibytes": 1, "timeoutSeconds": patience})
+    """Artifact, init step, Triton, gateway; as a pod starts. `work` makes each inference slow; `patience`: access.timeoutSeconds."""
+    pod = Pod(root, triton_root, gateway_settings=settings, access={"maxBodyMebibytes": 1, "timeoutSeconds": patience})
     digest = write_artifact(root / "artifact", work)
     repository.publish(root / "artifact", digest, pod.model, pod.models, repository.Serving(batching, optimization))
     try:
         pod.start_triton()
-        pod.start_front()
+        pod.start_gateway()
     except BaseException:
         pod.stop()
         raise

@@ -60,9 +60,9 @@ def main() -> None:
         pod = make_pod(Path(folder), lay_out_triton(), Batching(), Optimization())
         try:
             http_client(pod, "http")()
-            print(f"artifact, init step, Triton and front, up to the first answer: {time.perf_counter() - start:.2f} s")
+            print(f"artifact, init step, Triton and gateway, up to the first answer: {time.perf_counter() - start:.2f} s")
             for name, client, ports in (("HTTP", http_client, ("t_http", "http")), ("gRPC", grpc_client, ("t_grpc", "grpc"))):
-                for where, port in zip(("direct", "through the front"), ports, strict=True):
+                for where, port in zip(("direct", "through the gateway"), ports, strict=True):
                     p50, p99 = percentiles(client(pod, port))
                     print(f"{name} {where}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
         finally:

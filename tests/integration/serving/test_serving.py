@@ -1,4 +1,4 @@
-"""A serving pod's processes, asked over HTTP and gRPC through the front."""
+"""A serving pod's processes, asked over HTTP and gRPC through the gateway."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def metric(pod: Pod, name: str) -> float:
     return float(found[1])
 
 
-# --- what the front lets through ----------------------------------------------------------------------------------------------
+# --- what the gateway lets through ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ def test_compressed_requests_are_refused(pod: Pod) -> None:
 
 @pytest.fixture(scope="module")
 def narrow_pod(tmp_path_factory: pytest.TempPathFactory, triton_root: Path) -> Iterator[Pod]:
-    """A front that takes three requests at once, one of them large."""
+    """A gateway that takes three requests at once, one of them large."""
     root = tmp_path_factory.mktemp("narrow")
-    made = make_pod(root, triton_root, Batching(), Optimization(), FRONT_REQUESTS="3", FRONT_UPLOADS="1")
+    made = make_pod(root, triton_root, Batching(), Optimization(), GATEWAY_REQUESTS="3", GATEWAY_UPLOADS="1")
     yield made
     made.stop()
 
@@ -267,7 +267,7 @@ def grpc_status(pod: Pod) -> str:
     return "OK"
 
 
-def test_more_requests_than_the_front_may_hold_are_refused_by_name(narrow_pod: Pod) -> None:
+def test_more_requests_than_the_gateway_may_hold_are_refused_by_name(narrow_pod: Pod) -> None:
     with ExitStack() as held:
         for _ in range(3):
             held.enter_context(stalled(narrow_pod, "Content-Length: 100"))
@@ -334,11 +334,11 @@ def test_only_uploads_reach_the_disk(narrow_pod: Pod) -> None:
 
 def spooled(pod: Pod) -> int:
     """Bytes of request bodies on disk now. nginx unlinks such a file as it opens it, so it is seen only where it is held open."""
-    assert pod.front is not None
+    assert pod.gateway is not None
     size = 0
-    for worker in Path(f"/proc/{pod.front.pid}/task/{pod.front.pid}/children").read_text().split():
+    for worker in Path(f"/proc/{pod.gateway.pid}/task/{pod.gateway.pid}/children").read_text().split():
         for descriptor in Path(f"/proc/{worker}/fd").iterdir():
-            if str(descriptor.readlink()).startswith(f"{pod.front_run}/body/"):
+            if str(descriptor.readlink()).startswith(f"{pod.gateway_run}/body/"):
                 size += descriptor.stat().st_size
     return size
 
@@ -351,20 +351,22 @@ def test_errors_of_triton_arrive_as_they_are(pod: Pod) -> None:
 
 def test_the_access_log_is_json_without_bodies(pod: Pod) -> None:
     httpx.post(pod.url() + pod.infer_path, json=sample_request([{"age": 1.0, "plan": "a-secret-plan"}]))
-    wait_for(lambda: pod.infer_path in pod.front_log, "the request is logged")
-    lines = [json.loads(line) for line in pod.front_log.splitlines() if line.startswith("{")]
+    wait_for(lambda: pod.infer_path in pod.gateway_log, "the request is logged")
+    lines = [json.loads(line) for line in pod.gateway_log.splitlines() if line.startswith("{")]
     answered = [line for line in lines if line["path"] == pod.infer_path and line["status"] == 200]
     assert answered[-1]["method"] == "POST"
     assert answered[-1]["requestBytes"] > len("a-secret-plan")
-    assert "a-secret-plan" not in pod.front_log
+    assert "a-secret-plan" not in pod.gateway_log
     assert not any(line["path"].startswith("/v2/health") for line in lines)
 
 
-@pytest.mark.parametrize("setting", ["FRONT_MAX_BODY=1m; include /etc/passwd", "FRONT_TIMEOUT=soon", "TRITON_HTTP=evil.example:80"])
-def test_the_front_refuses_settings_that_are_not_what_they_should_be(pod: Pod, setting: str) -> None:
+@pytest.mark.parametrize(
+    "setting", ["GATEWAY_MAX_BODY=1m; include /etc/passwd", "GATEWAY_TIMEOUT=soon", "TRITON_HTTP=evil.example:80"]
+)
+def test_the_gateway_refuses_settings_that_are_not_what_they_should_be(pod: Pod, setting: str) -> None:
     name, _, value = setting.partition("=")
-    environment = {**pod.front_environment(), name: value}
-    done = subprocess.run([IMAGES / "front/front"], env=environment, capture_output=True, text=True, check=False, timeout=10)
+    environment = {**pod.gateway_environment(), name: value}
+    done = subprocess.run([IMAGES / "gateway/gateway"], env=environment, capture_output=True, text=True, check=False, timeout=10)
     assert done.returncode == 64
     assert "it must look like" in done.stderr
 
@@ -433,7 +435,7 @@ def test_liveness_sees_a_crashed_backend_that_is_still_called_ready(own_pod: Pod
     assert httpx.post(own_pod.url() + own_pod.infer_path, json=sample_request(ROWS)).status_code == 500
 
 
-def test_without_triton_the_front_says_so(own_pod: Pod) -> None:
+def test_without_triton_the_gateway_says_so(own_pod: Pod) -> None:
     assert own_pod.triton is not None
     own_pod.triton.terminate()
     own_pod.triton.wait(timeout=30)
@@ -444,23 +446,23 @@ def test_without_triton_the_front_says_so(own_pod: Pod) -> None:
     assert refused.value.status() == "StatusCode.UNAVAILABLE"
 
 
-def test_an_accepted_request_is_answered_after_the_front_was_told_to_quit(own_pod: Pod) -> None:
+def test_an_accepted_request_is_answered_after_the_gateway_was_told_to_quit(own_pod: Pod) -> None:
     body = json.dumps(sample_request(ROWS[:1])).encode()
     head = f"POST {own_pod.infer_path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    assert own_pod.front is not None
+    assert own_pod.gateway is not None
     with socket.create_connection(("127.0.0.1", own_pod.ports["http"]), timeout=10) as connection:
         connection.sendall(head + body[:10])
         wait_for(lambda: own_pod.answers(f"{own_pod.url()}/v2/health/ready"), "nginx has taken the connection before this one")
-        own_pod.front.send_signal(signal.SIGQUIT)
+        own_pod.gateway.send_signal(signal.SIGQUIT)
         wait_for(lambda: not own_pod.answers(f"{own_pod.url()}/v2/health/ready"), "new connections are refused")
         connection.sendall(body[10:])
         status, headers, _ = read_answer(connection)
     assert (status, headers["connection"]) == (200, "close")
-    assert own_pod.front.wait(timeout=20) == 0
+    assert own_pod.gateway.wait(timeout=20) == 0
 
 
 def test_draining_under_load_loses_no_request(own_pod: Pod, tmp_path: Path) -> None:
-    """HTTP clients with kept-alive connections and a gRPC channel ask without pause while the front drains and quits.
+    """HTTP clients with kept-alive connections and a gRPC channel ask without pause while the gateway drains and quits.
 
     A pod that drains has left the Service before it quits: HTTP clients, whose connections have ended, go to another one, and are
     not caught waiting to be accepted. A refused connection is what a gRPC client sees then; any other failure is a lost request.
@@ -488,7 +490,7 @@ def test_draining_under_load_loses_no_request(own_pod: Pod, tmp_path: Path) -> N
                     return
                 answered["grpc"] += 1
 
-    assert own_pod.front is not None
+    assert own_pod.gateway is not None
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         over_http, over_grpc = [pool.submit(ask_http) for _ in range(4)], [pool.submit(ask_grpc) for _ in range(2)]
         try:
@@ -499,15 +501,15 @@ def test_draining_under_load_loses_no_request(own_pod: Pod, tmp_path: Path) -> N
             left.set()
             for client in concurrent.futures.as_completed(over_http, timeout=20):
                 client.result()
-            own_pod.front.send_signal(signal.SIGQUIT)
+            own_pod.gateway.send_signal(signal.SIGQUIT)
             for client in concurrent.futures.as_completed(over_grpc, timeout=20):
                 client.result()
         finally:
             left.set()
             over.set()
-    assert own_pod.front.wait(timeout=20) == 0
+    assert own_pod.gateway.wait(timeout=20) == 0
     assert all("Connection refused" in error for error in closed), closed
-    statuses = {json.loads(line)["status"] for line in own_pod.front_log.splitlines() if line.startswith("{")}
+    statuses = {json.loads(line)["status"] for line in own_pod.gateway_log.splitlines() if line.startswith("{")}
     assert statuses == {200}
 
 
@@ -515,9 +517,9 @@ def test_an_ipv6_listener_takes_ipv4_too(pod: Pod, tmp_path: Path) -> None:
     """A pod's kubelet and clients come over either; nginx's own default for [::] is IPv6 alone."""
     (tmp_path / "nginx").write_text('#!/bin/sh\nexec /usr/sbin/nginx -t "$@"\n')  # the finished configuration, checked by nginx
     (tmp_path / "nginx").chmod(0o755)
-    environment = {**pod.front_environment(), "FRONT_ADDRESS": "[::]", "FRONT_RUN": str(tmp_path / "run")}
+    environment = {**pod.gateway_environment(), "GATEWAY_ADDRESS": "[::]", "GATEWAY_RUN": str(tmp_path / "run")}
     environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
-    done = subprocess.run([IMAGES / "front/front"], env=environment, capture_output=True, text=True, check=False, timeout=10)
+    done = subprocess.run([IMAGES / "gateway/gateway"], env=environment, capture_output=True, text=True, check=False, timeout=10)
     assert done.returncode == 0, done.stderr
     listeners = re.findall(r"listen (\S+) (.*);", (tmp_path / "run/nginx.conf").read_text())
     assert len(listeners) == 3

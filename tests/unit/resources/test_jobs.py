@@ -23,7 +23,9 @@ from modelship_trainer.recipe import Recipe
 pytestmark = pytest.mark.unit
 
 GOLDEN = Path(__file__).parent / "golden"
-SETTINGS = PodSettings("modelship/trainer:1", "triton:1", "front:1", "operator:1", progress_url="http://operator:8090/v1/progress")
+SETTINGS = PodSettings(
+    "modelship/trainer:1", "triton:1", "gateway:1", "operator:1", progress_url="http://operator:8090/v1/progress"
+)
 OWNER = Owner("ModelTraining", "team-a", "churn", "11111111-aaaa")
 RUN = RunRef(kind="ModelTraining", namespace="team-a", name="churn", uid=OWNER.uid)
 RECIPE = Recipe.model_validate(

@@ -19,7 +19,7 @@ from modelship_trainer.protocol import Progress
 pytestmark = pytest.mark.unit
 
 DOCUMENT = (Path(__file__).parents[3] / "docs/operations.md").read_text()
-REQUIRED = {f"MODELSHIP_{name}_IMAGE": f"{name.lower()}:1" for name in ("TRAINER", "TRITON", "FRONT", "OPERATOR")}
+REQUIRED = {f"MODELSHIP_{name}_IMAGE": f"{name.lower()}:1" for name in ("TRAINER", "TRITON", "GATEWAY", "OPERATOR")}
 
 
 def test_the_document_lists_every_metric_and_no_other() -> None:
@@ -60,9 +60,9 @@ def test_what_kubernetes_sets_for_a_service_named_modelship_is_no_setting() -> N
 
 def test_every_wrong_setting_is_named_and_no_value_shown() -> None:
     with pytest.raises(SettingsError) as error:
-        Settings.from_environment({**REQUIRED, "MODELSHIP_WORKERS": "many", "MODELSHIP_FRONT_IMAGE": ""})
+        Settings.from_environment({**REQUIRED, "MODELSHIP_WORKERS": "many", "MODELSHIP_GATEWAY_IMAGE": ""})
     assert "MODELSHIP_WORKERS" in str(error.value)
-    assert "MODELSHIP_FRONT_IMAGE" in str(error.value)
+    assert "MODELSHIP_GATEWAY_IMAGE" in str(error.value)
     assert "many" not in str(error.value)
 
 

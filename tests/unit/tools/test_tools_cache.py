@@ -86,8 +86,8 @@ def test_what_is_not_ours_stays_in_the_cache_folder(tmp_path: Path, monkeypatch:
     publish(tmp_path / "built", tmp_path / "bin" / "kubectl", "key")
     write_atomically(tmp_path / "registry.json", "{}")
     (tmp_path / "tritonserver-0" / "bin").mkdir(parents=True)
-    (tmp_path / ".image-front").mkdir()
-    with lock("image-front"):
+    (tmp_path / ".image-gateway").mkdir()
+    with lock("image-gateway"):
         pass
     remove_cache()
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(theirs)

@@ -188,14 +188,14 @@ def test_kind_s_network_stays_while_anything_uses_it(did: list[str], tmp_path: P
 
 def test_only_our_images_are_pruned_and_a_pulled_base_stays() -> None:
     pulled, bootstrapped = (
-        FakeEngine("podman", {"image ls": "localhost/modelship/front:1\nlocalhost/theirs:1", "image inspect": labels})
+        FakeEngine("podman", {"image ls": "localhost/modelship/gateway:1\nlocalhost/theirs:1", "image inspect": labels})
         for labels in ("null", '{"dev.modelship.base": "bootstrapped"}')
     )
     for engine in (pulled, bootstrapped):
         cluster.remove_images(engine)
         assert [line for line in engine.asked if "prune" in line] == ["image prune --force --filter label=dev.modelship"]
     removed = [line for line in pulled.asked if line.startswith("image rm")]
-    assert removed == ["image rm --force localhost/modelship/front:1"]
+    assert removed == ["image rm --force localhost/modelship/gateway:1"]
     assert bootstrapped.asked[-1] == "image rm debian:bookworm-slim"
 
 

@@ -79,8 +79,8 @@ def test_docker_s_archive_loses_the_known_layers_and_nothing_else() -> None:
 
 def test_the_index_carries_the_full_name() -> None:
     index = json.dumps({"manifests": [{"digest": A, "annotations": {"org.opencontainers.image.ref.name": "x"}}]})
-    entry = json.loads(named_index(index, "localhost/modelship/front:1"))["manifests"][0]
-    assert entry == {"digest": A, "annotations": {"io.containerd.image.name": "localhost/modelship/front:1"}}
+    entry = json.loads(named_index(index, "localhost/modelship/gateway:1"))["manifests"][0]
+    assert entry == {"digest": A, "annotations": {"io.containerd.image.name": "localhost/modelship/gateway:1"}}
 
 
 def test_pip_settings_take_the_environment_last_and_leave_out_the_rest() -> None:
@@ -100,20 +100,20 @@ def test_a_build_that_fails_for_lack_of_buildx_is_told_from_others() -> None:
 
 
 def test_pushed_images_keep_their_tag_and_helm_is_told_all_four() -> None:
-    names = {name: f"localhost/modelship/{name}:0123456789ab" for name in ("operator", "trainer", "triton", "front")}
+    names = {name: f"localhost/modelship/{name}:0123456789ab" for name in ("operator", "trainer", "triton", "gateway")}
     pushed = names_in("registry.example.com:5000/team", names)
-    assert pushed["front"] == "registry.example.com:5000/team/modelship-front:0123456789ab"
+    assert pushed["gateway"] == "registry.example.com:5000/team/modelship-gateway:0123456789ab"
     command = helm_command(pushed).replace("\\\n ", "")
     assert command.startswith("helm upgrade --install modelship charts/modelship --namespace modelship-system")
     assert re.findall(r"--set images\.(\w+)=(\S+)", command) == list(pushed.items())
 
 
 def test_a_push_leaves_no_name_in_the_engine_whether_it_succeeds_or_not() -> None:
-    there, here = "registry.example.com/team/modelship-front:0123456789ab", "localhost/modelship/front:0123456789ab"
+    there, here = "registry.example.com/team/modelship-gateway:0123456789ab", "localhost/modelship/gateway:0123456789ab"
     works, fails = FakeEngine("podman", {f"push {there}": ""}), FakeEngine("podman")
-    assert push(works, {"front": here}, "registry.example.com/team") == {"front": there}
+    assert push(works, {"gateway": here}, "registry.example.com/team") == {"gateway": there}
     with pytest.raises(Failure, match=r"`tools/engine login registry\.example\.com`"):
-        push(fails, {"front": here}, "registry.example.com/team")
+        push(fails, {"gateway": here}, "registry.example.com/team")
     assert works.asked == fails.asked == [f"tag {here} {there}", f"push {there}", f"image rm {there}"]
 
 

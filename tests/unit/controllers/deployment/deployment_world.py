@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)
 UID, DEPLOYMENT_UID = "11111111-aaaa", "22222222-bbbb"
 DIGEST, OTHER = "sha256:9f31" + "0" * 60, "sha256:77aa" + "0" * 60
 URI = f"pvc://models/artifacts/{DIGEST.replace(':', '-')}"
-SETTINGS = PodSettings("trainer:1", "triton:1", "front:1", "operator:1")
+SETTINGS = PodSettings("trainer:1", "triton:1", "gateway:1", "operator:1")
 SPEC: Json = {"modelRef": {"training": "churn"}, "gate": {"evaluations": ["churn-cv"]}, "replicas": 2}
 
 
@@ -100,7 +100,7 @@ def pod(name: str = "churn-a", digest: str = DIGEST, *, ready: bool = False, gon
             {"name": "model-repository", "resources": {"limits": {"memory": "512Mi"}}},
             {"name": "triton", "resources": {"limits": {"memory": "2Gi"}}},
         ],
-        "containers": [{"name": "front", "resources": {"limits": {"memory": "256Mi"}}}],
+        "containers": [{"name": "gateway", "resources": {"limits": {"memory": "256Mi"}}}],
     }
     conditions = [{"type": "Ready", "status": str(ready)}, *status.pop("conditions", [])]
     phase = status.pop("phase", "Running" if ready else "Pending")
@@ -122,8 +122,8 @@ def init_failed(exit_code: int, message: str, *, waits: bool = False, running: b
 def crashed(container: str, exit_code: int, message: str = "", reason: str = "Error") -> Json:
     end = {"terminated": {"exitCode": exit_code, "message": message, "reason": reason, "finishedAt": at(-5)}}
     status = {"name": container, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end, "ready": False}
-    kind = "containerStatuses" if container == "front" else "initContainerStatuses"
-    return pod(phase="Running" if container == "front" else "Pending", **{kind: [status]})
+    kind = "containerStatuses" if container == "gateway" else "initContainerStatuses"
+    return pod(phase="Running" if container == "gateway" else "Pending", **{kind: [status]})
 
 
 def ready_of(plan_: Plan) -> Json:

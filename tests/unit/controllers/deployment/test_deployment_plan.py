@@ -280,12 +280,12 @@ def kinds_of(planned: Plan) -> str:
             id="crashes for too long",
         ),
         pytest.param(
-            proven(crashed("front", 64), has=FRESH),
+            proven(crashed("gateway", 64), has=FRESH),
             "Reconciling",
             "ContainerCrashed",
-            "front ended with exit status 64; it is started again.",
+            "gateway ended with exit status 64; it is started again.",
             ALL,
-            id="the front crashes",
+            id="the gateway crashes",
         ),
         pytest.param(
             proven(has=rolled(FRESH, 0, **LATE)),

@@ -17,7 +17,7 @@ from modelship_trainer.protocol import EvaluateResult, Progress
 
 NOW = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)
 UID, FOLDS_UID, SCORE_UID = "11111111-aaaa", "22222222-ffff", "33333333-5555"
-SETTINGS = PodSettings("trainer:1", "triton:1", "front:1", "operator:1", progress_url="http://operator:8090/v1/progress")
+SETTINGS = PodSettings("trainer:1", "triton:1", "gateway:1", "operator:1", progress_url="http://operator:8090/v1/progress")
 DIGEST, OTHER = "sha256:9f31" + "0" * 60, "sha256:77aa" + "0" * 60
 RECIPE_DIGEST, DATA_DIGEST, REPORT_DIGEST = (f"sha256:{character * 64}" for character in "abc")
 URI = f"pvc://models/artifacts/{DIGEST.replace(':', '-')}"

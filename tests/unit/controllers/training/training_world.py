@@ -15,7 +15,7 @@ from modelship_trainer.recipe import Recipe
 
 NOW = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)
 UID, JOB_UID = "11111111-aaaa", "22222222-bbbb"
-SETTINGS = PodSettings("trainer:1", "triton:1", "front:1", "operator:1", progress_url="http://operator:8090/v1/progress")
+SETTINGS = PodSettings("trainer:1", "triton:1", "gateway:1", "operator:1", progress_url="http://operator:8090/v1/progress")
 KEY = ObjectKey("Job", "default", "churn-train")
 RECIPE: Json = {
     "data": {"source": "pvc://datasets/churn.parquet", "target": "churned"},

@@ -22,7 +22,7 @@ from modelship_trainer.protocol import ArtifactRef
 pytestmark = pytest.mark.unit
 
 GOLDEN = Path(__file__).parent / "golden"
-SETTINGS = PodSettings("trainer:1", "modelship/triton:1", "modelship/front:1", "modelship/operator:1")
+SETTINGS = PodSettings("trainer:1", "modelship/triton:1", "modelship/gateway:1", "modelship/operator:1")
 OWNER = Owner("ModelDeployment", "team-a", "churn", "11111111-aaaa")
 DIGEST = "sha256:" + "9f" * 32
 ARTIFACT = ArtifactRef(uri=f"pvc://models/artifacts/{DIGEST.replace(':', '-')}", digest=DIGEST)
@@ -90,8 +90,8 @@ def test_the_store_is_mounted_read_only_and_only_by_the_step_that_verifies() -> 
     mounts = {name: {mount["name"]: mount for mount in entry["volumeMounts"]} for name, entry in containers().items()}
     assert mounts["model-repository"]["store"] == {"name": "store", "mountPath": "/mnt/pvc/models", "readOnly": True}
     assert mounts["triton"]["models"]["readOnly"] is True
-    assert "store" not in mounts["triton"] | mounts["front"]
-    assert "models" not in mounts["front"]
+    assert "store" not in mounts["triton"] | mounts["gateway"]
+    assert "models" not in mounts["gateway"]
 
 
 def test_the_claim_is_not_asked_for_read_only() -> None:
@@ -138,10 +138,10 @@ def test_an_error_is_found_within_15_seconds() -> None:
 @pytest.mark.parametrize(("mebibytes", "uploads"), [(1, 256), (8, 256), (64, 32), (1024, 2), (2048, 2)])
 def test_the_spool_has_room_for_all_uploads_at_their_largest(mebibytes: int, uploads: int) -> None:
     access = {"maxBodyMebibytes": mebibytes}
-    environment = {entry["name"]: entry["value"] for entry in containers(access=access)["front"]["env"]}
+    environment = {entry["name"]: entry["value"] for entry in containers(access=access)["gateway"]["env"]}
     volumes = child("Deployment", access=access)["spec"]["template"]["spec"]["volumes"]
-    (spool,) = (volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == "front-tmp")
-    assert environment["FRONT_UPLOADS"] == str(uploads)
+    (spool,) = (volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == "gateway-tmp")
+    assert environment["GATEWAY_UPLOADS"] == str(uploads)
     assert int(spool.removesuffix("Mi")) > uploads * mebibytes
 
 
