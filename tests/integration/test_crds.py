@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
-from tests.support.api_cases import CHANGES, DEPLOYMENT, EVALUATION, REFUSED, RULES, TRAINING, Change, Refused, RuleCase
+from tests.support.api_cases import CHANGES, DEPLOYMENT, EVALUATION, QUANTITIES, REFUSED, RULES, TRAINING, Change, Refused, RuleCase
 from tests.support.builders import DIGEST, Json, changed, make_deployment, make_training
 from tests.support.controlplane import ROOT, ControlPlane
 
 from modelship_operator.api.kinds import BY_NAME, KINDS
+from modelship_operator.resources.covers import covers
 
 pytestmark = pytest.mark.integration
 PLURALS = {kind.name: kind.plural for kind in KINDS}
@@ -126,12 +128,17 @@ def test_null_is_as_left_out(api: httpx.Client) -> None:
     assert answer.json()["spec"]["compute"] == {"cpu": "250m", "memory": "2Gi"}
 
 
-def test_quantities_may_be_numbers(api: httpx.Client) -> None:
-    resource = changed(TRAINING, {"spec.compute": {"cpu": 2, "memory": 2147483648}})
-    answer = create(api, resource, dry_run=True)
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in QUANTITIES.items() for value in values])
+def test_a_quantity_that_a_pod_may_ask_for_is_taken(api: httpx.Client, field: str, value: Any) -> None:
+    container = {"name": "c", "image": "i", "resources": {"requests": {field: value}}}
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [container]}}
+    asked = api.post("/api/v1/namespaces/default/pods", json=pod, params={"dryRun": "All"})
+    assert asked.status_code == 201, message(asked)
+    answer = create(api, changed(TRAINING, {f"spec.compute.{field}": value}), dry_run=True)
     assert answer.status_code == 201, message(answer)
-    model = BY_NAME["ModelTraining"].spec
-    assert model.model_validate(answer.json()["spec"]).to_json()["compute"] == {"cpu": "2", "memory": "2147483648"}
+    compute = BY_NAME["ModelTraining"].spec.model_validate(answer.json()["spec"]).compute
+    ours, theirs = getattr(compute, field), asked.json()["spec"]["containers"][0]["resources"]["requests"][field]
+    assert covers(theirs, ours)
 
 
 # --- what kubectl shows -------------------------------------------------------------------------------------------------------

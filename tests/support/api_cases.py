@@ -29,6 +29,16 @@ class Refused(NamedTuple):
     resource: Json
 
 
+QUANTITIES = {
+    "cpu": [0.5, 2, 1.25, "0.5", ".5", "2.", "+2", "500m", "1500000u", "250000000n", "0.0005k", "1e-1", "2E0", "1k", "007"],
+    "memory": [
+        2147483648, 1e9, 2.5e9, 1234567.5, "1e9", "1E", "12E6", "5e+6", "2097152Ki", "2000000k", "2G", "0.5Gi", "1.5Ti",
+        "1048576", "0001048576", "128974848000m", "2000000000000u", "1P", "1Pi",
+    ],
+}  # fmt: skip
+"""Each is taken, as it is by Kubernetes in a pod's resources."""
+
+
 class Change(NamedTuple):
     """An update of a resource that exists; refused, naming this field, unless `field` is None."""
 
@@ -410,7 +420,13 @@ REFUSED = [
     _refused("text for a flag", TRAINING, "spec.suspend", "yes"),
     _refused("list for an object", TRAINING, "spec.model.mlp", []),
     _refused("object for a list", EVALUATION, "spec.gates", {"metric": "f1"}),
-    _refused("fraction for a quantity", DEPLOYMENT, "spec.compute.cpu", 0.5),
+    _refused("flag for a quantity", DEPLOYMENT, "spec.compute.cpu", True),
+    _refused("no for a quantity", DEPLOYMENT, "spec.compute.memory", False),
+    _refused("object for a quantity", TRAINING, "spec.compute.cpu", {}),
+    _refused("fields for a quantity", TRAINING, "spec.compute.cpu", {"cores": 2}),
+    _refused("list for a quantity", EVALUATION, "spec.compute.memory", []),
+    _refused("items for a quantity", EVALUATION, "spec.compute.memory", ["2Gi"]),
+    _refused("empty quantity", TRAINING, "spec.compute.memory", ""),
     _refused("number in a map of texts", TRAINING, "spec.compute.nodeSelector.pool", 3),
     # out of range
     _refused("too few", TRAINING, "spec.training.epochs", 0),
@@ -429,6 +445,12 @@ REFUSED = [
     _refused("no CPU", TRAINING, "spec.compute.cpu", "0"),
     _refused("no cores", TRAINING, "spec.compute.cpu", 0),
     _refused("two bytes of memory", EVALUATION, "spec.compute.memory", 2),
+    _refused("less than no cores", TRAINING, "spec.compute.cpu", -1),
+    _refused("text of no cores", TRAINING, "spec.compute.cpu", "0.000m"),
+    _refused("less than no memory", TRAINING, "spec.compute.memory", "-2Gi"),
+    _refused("text of a few bytes", TRAINING, "spec.compute.memory", "512"),
+    _refused("quantity with a blank", TRAINING, "spec.compute.memory", "2 Gi"),
+    _refused("quantity beyond all", TRAINING, "spec.compute.memory", 1e19),
     _refused("memory in no unit", DEPLOYMENT, "spec.compute.memory", "2GB"),
     _refused("resource without a domain", TRAINING, "spec.compute.accelerator.resource", "gpu"),
     _refused("resource of no device", TRAINING, "spec.compute.accelerator.resource", "nvidia..com/gpu"),

@@ -6,8 +6,9 @@ import re
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from modelship_operator.api.quantity import Bytes, Cpu
 from modelship_trainer.recipe import NO_WAY_UP
 from modelship_trainer.schema import DNS_SUBDOMAIN, Model, Obeys, OneOf, Rule
 from modelship_trainer.schema import raise_broken as raise_broken
@@ -26,31 +27,6 @@ ResourceName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 PvcUri = Annotated[str, StringConstraints(pattern=rf"^pvc://{DNS_SUBDOMAIN}(/.*)?$", max_length=2048), NO_WAY_UP]
 """A folder of a claim in the resource's namespace."""
-
-
-def _whole_number_as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _quantity(pattern: str, minimum: int) -> WithJsonSchema:
-    """A Kubernetes quantity, written as text or as a whole number of at least `minimum`, as in a pod's resources."""
-    return WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": pattern, "maxLength": 20, "minimum": minimum})
-
-
-_POSITIVE = r"([1-9][0-9]*(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])"
-_CPU = rf"^({_POSITIVE}|[1-9][0-9]*m)$"
-_MEMORY = rf"^({_POSITIVE}(M|G|T|Mi|Gi|Ti)|[1-9][0-9]{{6,}})$"
-Cpu = Annotated[
-    str, StringConstraints(pattern=_CPU, max_length=20), BeforeValidator(_whole_number_as_text), _quantity(_CPU, minimum=1)
-]
-"""Cores: 2, "0.5" or 500m."""
-Memory = Annotated[
-    str,
-    StringConstraints(pattern=_MEMORY, max_length=20),
-    BeforeValidator(_whole_number_as_text),
-    _quantity(_MEMORY, minimum=10**6),
-]
-"""512Mi, 2Gi, or a number of bytes of at least seven digits: less would be a slip."""
 _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = rf"^({DNS_SUBDOMAIN}/)?{_QUALIFIED}$"
 LabelKey = Annotated[str, StringConstraints(pattern=_LABEL_KEY, max_length=253)]
@@ -148,9 +124,9 @@ class Placement(Model):
 
     accelerator: Accelerator | None = Field(None, description="Devices for each pod; none when left out: the CPU.")
     cpu: Cpu = Field(
-        "250m", description='Cores promised to each pod: 2, "0.5" or 500m. Not a limit: it also uses what is idle on its node.'
+        "250m", description="Cores promised to each pod: 2, 0.5 or 500m. Not a limit: it also uses what is idle on its node."
     )
-    memory: Memory = Field("2Gi", description="Memory of each pod, requested and limited: 512Mi, 2Gi.")
+    memory: Bytes = Field("2Gi", description="Memory of each pod, requested and limited: 512Mi, 2Gi, 1e9.")
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=32), LABEL_KEYS] | None = Field(
         None, description="Labels that a node must have."
     )

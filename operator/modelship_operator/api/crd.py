@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 HEADER = "# Generated from operator/modelship_operator/api by `make generate`; not to be edited.\n"
 _KEPT = (
     "type", "description", "enum", "format", "pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
-    "minProperties", "minimum", "maximum", "required", "default", "x-kubernetes-int-or-string", "x-kubernetes-list-type",
+    "minProperties", "minimum", "maximum", "required", "default", "not", "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys", RULES,
 )  # fmt: skip
 """Keywords that a structural schema takes over as they are."""
@@ -154,7 +154,7 @@ def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Js
     if "items" in schema:
         made["items"] = _structural(schema["items"], definitions)
         made.setdefault("x-kubernetes-list-type", "atomic")
-    if "type" not in made and "x-kubernetes-int-or-string" not in made:
+    if "type" not in made:
         made["x-kubernetes-preserve-unknown-fields"] = True
     return made | _numeric(schema)
 

@@ -74,7 +74,7 @@ def _type(value: Json) -> str:
         return f"map to {_type(value['additionalProperties'])}"
     if "enum" in value:
         return " or ".join(f"`{each}`" for each in value["enum"])
-    if value.get("x-kubernetes-int-or-string"):
+    if "type" not in value and "pattern" in value:
         return "quantity"
     name: str = value.get("type", "any value")
     return name + (_limits(value, "minimum", "maximum") if name in ("integer", "number") else "")

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from typing import Any
 
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
-_FACTORS = {
-    "": Decimal(1),
-    "m": Decimal("0.001"),
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGT", start=1)},
-    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGT", start=1)},
-}
+from modelship_operator.api.quantity import amount
+
 _ATOMIC = frozenset({"selector", "matchLabels", "podSelector", "namespaceSelector", "nodeSelector"})
 """Maps that server-side apply replaces as a whole (`x-kubernetes-map-type: atomic`): a key more is another selection."""
 
@@ -27,7 +20,7 @@ def covers(live: Any, desired: Any) -> bool:
         return isinstance(live, dict) and all(_field_covers(live, key, value) for key, value in desired.items())
     if isinstance(desired, list):
         return isinstance(live, list) and len(live) == len(desired) and all(map(covers, live, desired))
-    return bool(live == desired) or ((quantity := _amount(desired)) is not None and quantity == _amount(live))
+    return bool(live == desired) or _same_amount(live, desired)
 
 
 def _field_covers(live: dict[str, Any], key: str, desired: Any) -> bool:
@@ -41,7 +34,7 @@ def _is_empty(value: Any) -> bool:
     return value is None or value in ({}, [], "")
 
 
-def _amount(value: Any) -> Decimal | None:
-    """The number that a Kubernetes quantity means; None where it is none."""
-    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    return Decimal(found[1]) * _FACTORS[found[2] or ""] if found else None
+def _same_amount(live: Any, desired: Any) -> bool:
+    if not (isinstance(live, str) and isinstance(desired, str)):
+        return False
+    return (quantity := amount(desired)) is not None and quantity == amount(live)

@@ -62,7 +62,12 @@ def test_what_cannot_change_is_valid_by_itself(case: Change) -> None:
         (changed(TRAINING, {"spec.training.task": "classify"}), 'must be "classification" or "regression", not "classify"'),
         (changed(TRAINING, {"spec.training.epochs": 0}), "spec.training.epochs: must be greater than or equal to 1, not 0"),
         (changed(TRAINING, {"spec.training.epochs": "12"}), 'spec.training.epochs: must be an integer, not "12"'),
-        (changed(TRAINING, {"spec.compute.cpu": 0.5}), "spec.compute.cpu: must be a string, not 0.5; quote it"),
+        (changed(TRAINING, {"spec.compute.cpu": 0.0001}), "spec.compute.cpu: 0.0001 is less than 1m, a thousandth of a core"),
+        (
+            changed(TRAINING, {"spec.compute.memory": "2Ki"}),
+            "spec.compute.memory: 2Ki is less than 1M, a million bytes: is there a",
+        ),
+        (changed(TRAINING, {"spec.compute.memory": "2000E"}), "spec.compute.memory: 2000E is more than there can be"),
         (changed(TRAINING, {"spec.compute.memory": "2GB"}), 'spec.compute.memory: "2GB" is not accepted: Memory of each pod'),
         (changed(TRAINING, {"spec.data.target": True}), "spec.data.target: must be a string, not true; YAML reads y, yes,"),
         (changed(EVALUATION, {"spec.metrics": ["f1", "f1"]}), "spec.metrics: f1 is there twice"),
