@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from modelship_trainer.recipe import Optimizer, Schedule
-from modelship_trainer.training.optimizers import build_optimizer, learning_rate_factor
+from modelship_trainer.training.optimizers import Updates, build_optimizer, learning_rate_factor
 
 pytestmark = pytest.mark.unit
 
@@ -110,3 +111,50 @@ def test_warmup_rises_to_one_and_the_schedule_starts_after_it() -> None:
     assert rising == pytest.approx([step / 8 for step in range(1, 9)])
     assert learning_rate_factor(cosine, 2, 10, 2, 0.25) == pytest.approx(1)
     assert learning_rate_factor(cosine, 6, 10, 2, 0.25) == pytest.approx(0.5)
+
+
+TORCHS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+    "gradientDescent": lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.1, fused=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.1, fused=True),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, fused=True),
+    "nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, fused=True),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.05, betas=(0.8, 0.95), weight_decay=0.1, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.05, betas=(0.8, 0.95), weight_decay=0.1, fused=True),
+}
+
+
+def weights_of_two_types() -> list[nn.Parameter]:
+    """The last one is in no loss, so it never has a gradient."""
+    torch.manual_seed(0)
+    return [nn.Parameter(torch.randn(7, 5)), nn.Parameter(torch.randn(5, dtype=torch.float64)), nn.Parameter(torch.randn(3))]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_updates_are_those_of_torchs_fused_optimisers_bit_by_bit(name: str) -> None:
+    ours, theirs = weights_of_two_types(), weights_of_two_types()
+    optimizers = build_optimizer(Optimizer.model_validate(CASES[name][0]), ours), TORCHS[name](theirs)
+    for step in range(5):
+        for weights, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            ((weights[0].double() @ weights[1]).tanh().sum() * (step + 1)).backward()
+            optimizer.step()
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)), step
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw"])
+def test_a_resumed_optimiser_goes_on_bit_by_bit(name: str) -> None:
+    def steps(weights: list[nn.Parameter], optimizer: Updates, count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            (weights[0].double() @ weights[1]).tanh().sum().backward()
+            optimizer.step()
+
+    spec = Optimizer.model_validate(CASES[name][0])
+    whole, halves = weights_of_two_types(), weights_of_two_types()
+    steps(whole, build_optimizer(spec, whole), 6)
+    first = build_optimizer(spec, halves)
+    steps(halves, first, 3)
+    second = build_optimizer(spec, halves)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    steps(halves, second, 3)
+    assert all(torch.equal(a, b) for a, b in zip(whole, halves, strict=True))

@@ -19,13 +19,15 @@ from modelship_trainer.artifact.files import write_atomically
 from modelship_trainer.models.source import source_digest
 from modelship_trainer.recipe import Recipe
 
+FORMAT = 2
+"""Of the state; one of another format is not gone on from."""
 _NAME = re.compile(r"step-(\d{12})-([0-9a-f]{64})\.ckpt")
 KEPT = 2
 
 
 def identity_of(recipe: Recipe, data_digest: str) -> str:
     """What makes a run: a state is gone on from only by the same recipe, data, code of the user, and versions of torch and us."""
-    versions = f"modelship {modelship_trainer.__version__}, torch {torch.__version__}"
+    versions = f"modelship {modelship_trainer.__version__}, torch {torch.__version__}, format {FORMAT}"
     return f"{recipe.digest()} {data_digest} {source_digest(recipe.model)} {versions}"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,23 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     """Seed torch, numpy and Python, and choose the kind of kernels."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-    torch.use_deterministic_algorithms(deterministic)
+    _use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
+
+
+def _use_deterministic_algorithms(deterministic: bool) -> None:
+    """As torch.use_deterministic_algorithms, which imports torch's compiler (three seconds of CPU) to set one option of it.
+
+    The option is set for a module of the user's that compiles itself, before that or later.
+    """
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1" if deterministic else "0"
+    compiler: Any = sys.modules.get("torch._inductor.config")
+    if compiler is not None:
+        compiler.deterministic = deterministic
+    torch._C._set_deterministic_algorithms(deterministic, warn_only=False)
 
 
 def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:

@@ -27,7 +27,7 @@ from modelship_trainer.recipe import Recipe, Task, Training
 from modelship_trainer.training.batches import Batches
 from modelship_trainer.training.checkpoint import Checkpoints
 from modelship_trainer.training.device import autocast_type, random_state, restore_random_state, seed_everything
-from modelship_trainer.training.optimizers import build_optimizer, learning_rate_factor
+from modelship_trainer.training.optimizers import Updates, build_optimizer, learning_rate_factor
 from modelship_trainer.training.validation import EpochRecord, Watch, validate
 
 REPORT_SECONDS = 1.0
@@ -131,7 +131,7 @@ class _Run:
     prepared: Prepared
     device: torch.device
     module: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Updates
     loss: nn.Module
     batches: Batches
     watch: Watch
@@ -316,14 +316,14 @@ def _order(run: _Run) -> Tensor | None:
 def _set_learning_rate(run: _Run, number: int, count: int) -> None:
     spec = run.spec
     factor = learning_rate_factor(spec.schedule, run.epoch + number / count, spec.epochs, spec.warmup_epochs, 1 / count)
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.learning_rate * factor
+    run.optimizer.learning_rate = run.learning_rate * factor
 
 
 def _take_step(run: _Run, step: Step, losses: _Losses) -> int:
     """One optimiser step on the mean gradient of the step's rows; returns their number."""
     rows = sum(stop - start for start, stop in step)
-    run.optimizer.zero_grad(set_to_none=True)
+    optimizer: Any = run.optimizer  # the scaler wants no more of torch.optim's than it has
+    optimizer.zero_grad()
     for start, stop in step:
         x, y = run.batches(start, stop)
         with torch.autocast(run.device.type, run.autocast) if run.autocast else nullcontext():
@@ -332,9 +332,9 @@ def _take_step(run: _Run, step: Step, losses: _Losses) -> int:
         share = loss if len(step) == 1 else loss * ((stop - start) / rows)
         run.scaler.scale(share).backward()
     if run.spec.clip_gradient_norm is not None:
-        run.scaler.unscale_(run.optimizer)
+        run.scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(run.module.parameters(), run.spec.clip_gradient_norm)
-    run.scaler.step(run.optimizer)
+    run.scaler.step(optimizer)
     run.scaler.update()
     return rows
 
@@ -380,7 +380,7 @@ def _finish_epoch(run: _Run) -> None:
     """Validate, record, and decide what to keep and whether to go on."""
     run.epoch += 1
     record: EpochRecord = {"epoch": run.epoch, "loss": run.epoch_loss / run.epoch_rows}
-    record["learningRate"] = run.optimizer.param_groups[0]["lr"]
+    record["learningRate"] = run.optimizer.learning_rate
     run.epoch_loss, run.epoch_rows = 0.0, 0
     if len(run.prepared.validation.x):
         record |= validate(run.module, run.prepared.validation, run.prepared.target, run.watch, run.device)
