@@ -159,10 +159,11 @@ class Pod:
             **os.environ,
             **{entry["name"]: entry["value"] for entry in self.container("gateway")["env"]},
             **self.gateway_settings,
-            "GATEWAY_ADDRESS": "127.0.0.1", "GATEWAY_RUN": str(self.gateway_run), "GATEWAY_CONF": str(self.root / "conf"),
+            "GATEWAY_ADDRESS": "127.0.0.1", "GATEWAY_RUN": str(self.gateway_run),
+            "GATEWAY_CONF": str(self.root / "conf"),
             "GATEWAY_TEMPLATE": str(IMAGES / "gateway/nginx.conf.template"),
-            "GATEWAY_DRAIN_SECONDS": "0", "GATEWAY_HTTP_PORT": str(self.ports["http"]), "GATEWAY_GRPC_PORT": str(self.ports["grpc"]),
-            "GATEWAY_METRICS_PORT": str(self.ports["metrics"]), "TRITON_HTTP": self.address("t_http"),
+            "GATEWAY_DRAIN_SECONDS": "0", "GATEWAY_HTTP_PORT": str(self.ports["http"]),
+            "GATEWAY_GRPC_PORT": str(self.ports["grpc"]), "GATEWAY_METRICS_PORT": str(self.ports["metrics"]), "TRITON_HTTP": self.address("t_http"),
             "TRITON_GRPC": self.address("t_grpc"), "TRITON_METRICS": self.address("t_metrics"),
         }  # fmt: skip
 
@@ -203,7 +204,7 @@ def make_pod(
     patience: int = 20,
     **settings: str,
 ) -> Pod:
-    """Artifact, init step, Triton, gateway; as a pod starts. `work` makes each inference slow; `patience`: access.timeoutSeconds."""
+    """Artifact, init step, Triton, gateway: a pod's start. `work` makes each inference slow; `patience`: access.timeoutSeconds."""
     pod = Pod(root, triton_root, gateway_settings=settings, access={"maxBodyMebibytes": 1, "timeoutSeconds": patience})
     digest = write_artifact(root / "artifact", work)
     repository.publish(root / "artifact", digest, pod.model, pod.models, repository.Serving(batching, optimization))

@@ -111,8 +111,10 @@ def test_publish_leaves_exactly_the_model(artifact: tuple[Path, str], tmp_path: 
     folder, digest = artifact
     publish(folder, digest, "churn", tmp_path / "models", Serving())
     found = {path.relative_to(tmp_path / "models").as_posix() for path in (tmp_path / "models").rglob("*") if path.is_file()}
-    assert found == {"churn/config.pbtxt", "churn/sample.json", "churn/1/model.onnx"}
+    assert found == {f"churn/{name}" for name in ("config.pbtxt", "sample.json", "signature.json", "serving.json", "1/model.onnx")}
     assert (tmp_path / "models/churn/1/model.onnx").read_bytes() == FILES["model.onnx"]
+    assert (tmp_path / "models/churn/signature.json").read_bytes() == FILES["signature.json"]
+    assert json.loads((tmp_path / "models/churn/serving.json").read_text()) == {"maxBatchSize": 64}
 
 
 def test_external_weights_stay_beside_the_graph(tmp_path: Path) -> None:

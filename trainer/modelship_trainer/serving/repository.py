@@ -2,8 +2,9 @@
 
     modelship-model-repository --artifact pvc://models/artifacts/sha256-9f31... --digest sha256:9f31... --model-name churn
 
-leaves, by one rename, `/models/churn/{config.pbtxt,sample.json,1/model.onnx}`. It fails closed: with one wrong byte, or a missing,
-extra or linked file, nothing is left in the repository and the pod's Triton never starts.
+leaves, by one rename, `/models/churn/{config.pbtxt,sample.json,signature.json,serving.json,1/model.onnx}`: Triton's files, and the gateway's.
+It fails closed: with one wrong byte, or a missing, extra or linked file, nothing is left in the repository and the pod's Triton never
+starts.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ ENV_OPTIMIZATION = "MODELSHIP_OPTIMIZATION"
 MODEL = "model.onnx"
 SAMPLE = "sample.json"
 SIGNATURE = "signature.json"
+SERVING = "serving.json"
+"""What the gateway must know besides the signature: `{"maxBatchSize": 64}`."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _GRAPH_LEVELS = {GraphOptimization.BASIC: -1, GraphOptimization.EXTENDED: 1, GraphOptimization.NONE: 2}
 """`optimization.graph.level` of Triton's onnxruntime backend; All is what it does without one."""
@@ -120,7 +123,9 @@ def publish(artifact: Path, digest: str, model_name: str, output: Path, serving:
         (built / "1").mkdir(parents=True)
         for name in _graph_files(manifest):
             (copied / name).rename(built / "1" / name)
-        (copied / SAMPLE).rename(built / SAMPLE)
+        for name in (SAMPLE, SIGNATURE):
+            (copied / name).rename(built / name)
+        (built / SERVING).write_text(json.dumps({"maxBatchSize": serving.batching.max_batch_size}), encoding="utf-8")
         (built / "config.pbtxt").write_text(render_config(model_name, signature, serving), encoding="utf-8")
         built.rename(target)
     return target
