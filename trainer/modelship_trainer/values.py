@@ -34,10 +34,10 @@ def text_of(value: Any) -> str:
 
     - Missing (None, NaN, NaT): `""`. Booleans: `true`, `false`.
     - Whole numbers: their digits (`1.0` is `1`, `-0.0` is `0`), but floats from 1e16 on like other floats.
-    - Other floats: the fewest digits that read back as the same float, of a float32 as the same float32, with an exponent of at least
-      two digits where it is below -4 or from 16 on (`0.3`, `1e-05`, `1.5e+16`).
-    - Dates: `2024-01-31`. Timestamps: `2024-01-31 10:00:00`, with six or nine digits of a second where it has a fraction, and with an
-      offset where it has a zone; those at midnight without a zone are dates.
+    - Other floats: the fewest digits that read back as the same float, of a float32 as the same float32, with an exponent of at
+      least two digits where it is below -4 or from 16 on (`0.3`, `1e-05`, `1.5e+16`).
+    - Dates: `2024-01-31`. Timestamps: `2024-01-31 10:00:00`, with six or nine digits of a second where it has a fraction, and with
+      an offset where it has a zone; those at midnight without a zone are dates.
     - Bytes: UTF-8. Text: itself, in Unicode's NFC.
 
     Raises:
