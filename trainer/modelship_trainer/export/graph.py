@@ -22,7 +22,7 @@ INPUT = "input"
 
 def preprocessing_graph(fitted: Fitted) -> ModelProto:
     """Raw inputs to the tensor `features`, `[N, F]` or `[N, *shape]`. A table has an input `[N, 1]` per column."""
-    graph = Graph()
+    graph = Graph("preprocessing")
     if fitted.array is not None:
         inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["rows", *fitted.array.shape])]
         graph.node("Identity", _scaled(graph, INPUT, fitted.array), output=FEATURES)
@@ -39,21 +39,22 @@ def _element_type(column: Column) -> int:
 
 
 class Graph:
-    """Nodes and constants of a graph being built."""
+    """Nodes and constants of a graph being built; `prefix` begins their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def constant(self, values: npt.ArrayLike, dtype: Any = np.float32) -> str:
+    def constant(self, values: npt.ArrayLike, dtype: Any = np.float32, *, name: str | None = None) -> str:
         """A constant tensor's name."""
-        name = f"preprocessing/constant_{len(self.constants)}"
+        name = f"{self.prefix}/{name or f'constant_{len(self.constants)}'}"
         self.constants.append(numpy_helper.from_array(np.asarray(values, dtype=dtype), name))
         return name
 
     def node(self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output; returns the output's name."""
-        name = output or f"preprocessing/{operator}_{len(self.nodes)}"
+        name = output or f"{self.prefix}/{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, domain=domain, **attributes))
         return name
 

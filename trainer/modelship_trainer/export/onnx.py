@@ -17,12 +17,12 @@ from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.export.graph import FEATURES, INPUT, IR_VERSION, OPSET, preprocessing_graph
+from modelship_trainer.export.module import OUTPUTS, layers_graph
 from modelship_trainer.export.session import OnnxModel, feeds
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.serving.signature import Signature, Tensor
 from modelship_trainer.training.validation import predict, probabilities
 
-OUTPUTS = "outputs"
 TOLERANCE = 1e-4
 """Largest difference of a probability, or of a standardised prediction, of which a large one may differ by this share of it."""
 ROUNDINGS = 2
@@ -44,7 +44,7 @@ def export(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
 
 def _assemble(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
     model = compose.merge_models(
-        preprocessing_graph(fitted), _module_graph(module, fitted.input_shape()), io_map=[(FEATURES, FEATURES)]
+        preprocessing_graph(fitted), module_graph(module, fitted.input_shape(), target.output_size), io_map=[(FEATURES, FEATURES)]
     )
     _add_head(model.graph, target)
     model.ir_version = IR_VERSION
@@ -55,8 +55,13 @@ def _assemble(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
     return model
 
 
-def _module_graph(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
-    """`features` `[rows, *input_shape]` to `outputs` `[rows, O]`, stripped of all that names this machine."""
+def module_graph(module: nn.Module, input_shape: tuple[int, ...], output_size: int) -> ModelProto:
+    """`features` `[rows, *input_shape]` to `outputs` `[rows, output_size]`."""
+    return layers_graph(module, input_shape, output_size) or traced_graph(module, input_shape)
+
+
+def traced_graph(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
+    """The graph of any module, by torch's own exporter, stripped of all that names this machine."""
     example = torch.zeros(2, *input_shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
