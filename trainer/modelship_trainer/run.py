@@ -21,8 +21,9 @@ from modelship_trainer.data.fit import distinct
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import Prepared, prepare
 from modelship_trainer.data.split import Parts, split
-from modelship_trainer.export.onnx import check, export, sample_request, signature
+from modelship_trainer.export.onnx import check, export
 from modelship_trainer.export.session import OnnxModel
+from modelship_trainer.export.signature import sample_request, signature
 from modelship_trainer.locations import local_path
 from modelship_trainer.protocol import Progress, TrainResult, TrainTask
 from modelship_trainer.recipe import Recipe
@@ -65,12 +66,11 @@ def train_on(
     """Fit preprocessing and model on the rows `train`; `validation` is for val_loss and early stopping, `held_out` for later.
 
     Raises:
-        UserError: see `prepare`, `fit` and `export.onnx.signature`.
+        UserError: see `prepare` and `fit`.
         Interrupted: `should_stop` said so; a checkpoint was written.
     """
     report(Progress(phase="Preprocessing"))
     prepared = prepare(recipe, dataset, train, validation, held_out)
-    signature(prepared.fitted, prepared.target)  # what cannot be served is not trained
     trained = fit(recipe, prepared, device=choose_device(), checkpoints=checkpoints, should_stop=should_stop, report=report)
     return TrainedModel(recipe, prepared, trained)
 

@@ -71,9 +71,9 @@ def build_artifact(folder: Path, recipe: Recipe) -> Built:
     inputs = [column.name for column in prepared.fitted.columns]
     outputs = [("probabilities", "FP32"), ("label", "INT64")] if prepared.target.classes else [("prediction", "FP32")]
     signature = {
-        "schemaVersion": 1,
         "task": task.value,
-        "inputs": [{"name": name, "dtype": "FP32", "shape": [-1, 1]} for name in inputs],
+        "inputs": [{"name": "numbers", "dtype": "FP32", "shape": [-1, len(inputs)]}],
+        "columns": [{"name": name, "dtype": "FP32", "missing": False} for name in inputs],
         "outputs": [{"name": name, "dtype": dtype, "shape": [-1]} for name, dtype in outputs],
         "classes": prepared.target.classes,
     }
@@ -102,7 +102,6 @@ def seal(folder: Path, recipe: Recipe, data_digest: str) -> str:
 def _graph(prepared, module) -> bytes:
     linear = next(part for part in module.modules() if isinstance(part, torch.nn.Linear))
     scales = [column.steps[0] for column in prepared.fitted.columns]
-    names = [column.name for column in prepared.fitted.columns]
     classes, target = prepared.target.classes, prepared.target
     constants = {
         "center": np.array([scale.center for scale in scales], np.float32),
@@ -114,8 +113,7 @@ def _graph(prepared, module) -> bytes:
         "classes": np.array(classes or [0], np.int64),
     }
     nodes = [
-        helper.make_node("Concat", names, ["x"], axis=1),
-        helper.make_node("Sub", ["x", "center"], ["centered"]),
+        helper.make_node("Sub", ["numbers", "center"], ["centered"]),
         helper.make_node("Div", ["centered", "scale"], ["scaled"]),
         helper.make_node("Gemm", ["scaled", "w", "b"], ["out"]),
     ]
@@ -132,7 +130,7 @@ def _graph(prepared, module) -> bytes:
     graph = helper.make_graph(
         nodes,
         "linear",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in names],
+        [helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["n", len(scales)])],
         [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in outputs],
         [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
     )

@@ -31,9 +31,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 TABULAR = {
     "task": "classification",
-    "inputs": [
-        {"name": "age", "dtype": "FP32", "shape": [-1, 1]},
-        {"name": 'plan "b" \\ é', "dtype": "BYTES", "shape": [-1, 1]},
+    "inputs": [{"name": "numbers", "dtype": "FP32", "shape": [-1, 2]}, {"name": "texts", "dtype": "BYTES", "shape": [-1, 1]}],
+    "columns": [
+        {"name": "age", "dtype": "FP32", "missing": True},
+        {"name": 'plan "b" \\ é', "dtype": "BYTES", "missing": True},
+        {"name": "income", "dtype": "FP32", "missing": False, "above": -1},
     ],
     "outputs": [
         {"name": "probabilities", "dtype": "FP32", "shape": [-1, 2]},
@@ -41,6 +43,16 @@ TABULAR = {
     ],
     "classes": ["no", "yes"],
 }
+FIRST = {
+    **TABULAR,
+    "schemaVersion": 1,
+    "inputs": [
+        {"name": "age", "dtype": "FP32", "shape": [-1, 1]},
+        {"name": 'plan "b" \\ é', "dtype": "BYTES", "shape": [-1, 1]},
+    ],
+    "columns": None,
+}
+"""Of artifacts made before version 2."""
 IMAGE = {
     "task": "classification",
     "inputs": [{"name": "input", "dtype": "UINT8", "shape": [-1, 8, 8, 3]}],
@@ -84,6 +96,7 @@ def artifact(tmp_path: Path) -> tuple[Path, str]:
     ("name", "signature", "serving"),
     [
         ("tabular", TABULAR, Serving()),
+        ("tabular-version-1", FIRST, Serving()),
         ("image-gpu", IMAGE, Serving(Batching(max_batch_size=128), Optimization(instances=2), Device.GPU)),
         (
             "regression-unbatched",

@@ -21,8 +21,9 @@ from modelship_trainer.data.table import features_of
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
 from modelship_trainer.export.graph import preprocessing_graph
-from modelship_trainer.export.onnx import TOLERANCE, check, export, sample_request, signature
+from modelship_trainer.export.onnx import TOLERANCE, check, export
 from modelship_trainer.export.session import OnnxModel, feeds
+from modelship_trainer.export.signature import sample_request, signature
 from modelship_trainer.models import build
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import ModelSpec, Task
@@ -184,12 +185,13 @@ def test_signature_and_sample_describe_the_graph() -> None:
         for tensor, value in zip(tensors, values, strict=True):
             assert tensor.shape == [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim]
     assert described.to_json() == {
-        "schemaVersion": 1,
+        "schemaVersion": 2,
         "task": "classification",
-        "inputs": [
-            {"name": "plan", "dtype": "BYTES", "shape": [-1, 1]},
-            {"name": "age", "dtype": "FP32", "shape": [-1, 1]},
-            {"name": "income", "dtype": "FP32", "shape": [-1, 1]},
+        "inputs": [{"name": "numbers", "dtype": "FP32", "shape": [-1, 2]}, {"name": "texts", "dtype": "BYTES", "shape": [-1, 1]}],
+        "columns": [
+            {"name": "plan", "dtype": "BYTES", "missing": True},
+            {"name": "age", "dtype": "FP32", "missing": True},
+            {"name": "income", "dtype": "FP32", "missing": True},
         ],
         "outputs": [
             {"name": "probabilities", "dtype": "FP32", "shape": [-1, 2]},
@@ -199,11 +201,51 @@ def test_signature_and_sample_describe_the_graph() -> None:
     }
     sample = json.loads(json.dumps(sample_request(fitted, dataset.features), allow_nan=False))
     assert [(entry["name"], entry["datatype"], entry["shape"]) for entry in sample["inputs"]] == [
-        ("plan", "BYTES", [1, 1]),
-        ("age", "FP32", [1, 1]),
-        ("income", "FP32", [1, 1]),
+        ("numbers", "FP32", [1, 2]),
+        ("texts", "BYTES", [1, 1]),
     ]
-    assert sample["inputs"][1]["data"][0] == pytest.approx(COLUMNS["age"][1])  # the first row lacks it
+    assert sample["inputs"][0]["data"][0] == pytest.approx(COLUMNS["age"][1])  # the first row lacks it
+
+
+@pytest.mark.parametrize(
+    ("steps", "missing", "above"),
+    [
+        ([], False, None),
+        ([{"dropMissing": {}}, {"impute": {}}], False, None),
+        ([{"impute": {}}, {"dropMissing": {}}], True, None),
+        ([{"log": {"columns": ["x"]}}], False, -1.0),
+        ([{"impute": {}}, {"log": {"columns": ["x"]}}], True, -1.0),
+        ([{"clip": {}}, {"log": {"columns": ["x"]}}], False, None),
+        ([{"log": {"columns": ["x"]}}, {"log": {"columns": ["x"]}}], False, math.expm1(-1)),
+        ([{"normalize": {"columns": ["x"], "method": "minMax"}}, {"log": {"columns": ["x"]}}], False, -2.0),
+        ([{"oneHot": {"columns": ["x"]}}], True, None),
+        ([{"ordinal": {"columns": ["x"]}}], True, None),
+        ([{"cast": {"columns": ["x"], "to": "category"}}, {"oneHot": {"columns": ["x"]}}], True, None),
+    ],
+)
+def test_what_a_value_must_be(steps: list[dict[str, Any]], missing: bool, above: float | None) -> None:
+    dataset = table({"x": [0.0, 1.0, 2.0]})
+    fitted, _ = fit_steps(dataset, steps)
+    (column,) = signature(fitted, Target(task=Task.REGRESSION)).columns or []
+    assert column.missing is missing
+    assert column.above == (above if above is None else pytest.approx(above))
+    if column.above is not None:
+        bound = np.float32(column.above)
+        session = onnxruntime.InferenceSession(preprocessing_graph(fitted).SerializeToString())
+        for value, finite in ((bound, False), (np.nextafter(bound, np.float32(np.inf)), True)):
+            assert np.isfinite(session.run(None, {"numbers": [[value]]})[0]).all() == finite, "exactly the largest that has none"
+
+
+def test_a_column_may_have_any_name() -> None:
+    """Names are no tensors of the graph: those of outputs, of our own tensors, and long ones are like any other."""
+    names = ["label", "probabilities", "features", "numbers", "texts", "model/0", "", "x" * 1000]
+    dataset = table({name: RNG.normal(size=ROWS) for name in names})
+    fitted, _ = fit_steps(dataset, [])
+    target = Target(task=Task.CLASSIFICATION, classes=["no", "yes"])
+    module = module_of(MODELS["linear"], fitted.input_shape(), 2)
+    model = OnnxModel(export(module, fitted, target).SerializeToString(), fitted)
+    assert check(model, module, fitted, target, dataset.features, "x") <= 1
+    assert [column.name for column in signature(fitted, target).columns or []] == names
 
 
 def test_old_runtimes_can_load_it() -> None:

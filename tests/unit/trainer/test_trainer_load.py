@@ -28,7 +28,6 @@ from modelship_trainer.data.preprocessing import Column, Fitted
 from modelship_trainer.data.split import split
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
-from modelship_trainer.export.onnx import signature
 from modelship_trainer.protocol import ExitCode, FailureReason
 from modelship_trainer.recipe import Data, Recipe, Task
 
@@ -544,10 +543,6 @@ BAD_TABLES = {
         'class "1" of "once" has one row, and a stratified split needs 3, one in each part; add rows, remove the class, or set '
         "data.split.stratify: false.",
     ),
-    "column named like an output": (
-        {"features": ["label"]},
-        'column "label" has the name of a tensor of the served model; rename it, or leave it out of data.features.',
-    ),
     "no training row left": (
         {"features": ["empty"], "preprocessing": [{"dropMissing": {}}]},
         "data.preprocessing\\[0\\].dropMissing leaves no training row of .*; fill values instead.",
@@ -575,8 +570,7 @@ def prepare_all(recipe: Recipe) -> None:
     """All that happens before training."""
     dataset = load_classes(recipe.data)
     parts = split(dataset, recipe.data.split, Task.CLASSIFICATION)
-    prepared = prepare(recipe, dataset, parts.train, parts.validation)
-    signature(prepared.fitted, prepared.target)
+    prepare(recipe, dataset, parts.train, parts.validation)
 
 
 # --- what comes out -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
     fitted, kept = fit(steps, dataset, train)       # data/fit.py; kept: training rows that cleaning left
     x = fitted.transform(dataset.take(rows))        # float32 [N, F], or [N, ...] for arrays
 
-Each column has its own list of steps, in the order written; `export/preprocessing.py` turns the same data into a graph. All
+Each column has its own list of steps, in the order written; `export/graph.py` turns the same data into a graph. All
 arithmetic is float32 on both sides, so that what is served equals what was trained on.
 """
 
@@ -17,13 +17,14 @@ import pandas as pd
 from pydantic import Field
 
 from modelship_trainer.data.dataset import Array
-from modelship_trainer.data.steps import Cast, ColumnStep, Values, convert, no_number
+from modelship_trainer.data.steps import Cast, ColumnStep, Log, Values, convert, no_number
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import Model
 
 Floats = npt.NDArray[np.float32]
+FLOAT32_MAX = np.finfo(np.float32).max
 
 
 class Column(Model):
@@ -49,6 +50,31 @@ class Column(Model):
                 values = step.apply(values)
         return values
 
+    def answers_missing(self) -> bool:
+        """Whether rows without a value have features: something fills it, or no value is a category, too."""
+        return not self.required and self._finite(np.array([np.nan if self.type == "number" else ""]))
+
+    def above(self) -> float | None:
+        """The largest float32 of which a log makes no finite number, None where there is none: values must be larger.
+
+        Up to the last log all steps are monotone, so it is found by halving the float32 numbers.
+        """
+        logs = [place for place, step in enumerate(self.steps) if isinstance(step, Log)]
+        if self.type != "number" or not logs:
+            return None
+        until = self.model_copy(update={"steps": self.steps[: logs[-1] + 1]})
+        low, high = _ordinal(-FLOAT32_MAX), _ordinal(FLOAT32_MAX)
+        if until._finite(_float(low)):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if until._finite(_float(middle)) else (middle, high)
+        return float(_float(low)[0])
+
+    def _finite(self, value: Values) -> bool:
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(self.features(pd.Series(value, name=self.name))).all())
+
     def feature_names(self) -> list[str]:
         """Names of its features."""
         return self.steps[-1].feature_names(self.name) if self.steps else [self.name]
@@ -71,13 +97,18 @@ class ArrayInput(Model):
 class Fitted(Model):
     """Fitted preprocessing: `preprocessing.json` of an artifact."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
+    """1: of artifacts whose graph takes a tensor per column."""
     columns: list[Column] | None = None
     """Of a table."""
     array: ArrayInput | None = None
     """Of images and arrays."""
     target: Target | None = None
     """What the model's outputs mean; set where it is saved with a model."""
+
+    def of_type(self, type_: Literal["number", "text"]) -> list[Column]:
+        """A table's columns of one type, in order."""
+        return [column for column in self.columns or [] if column.type == type_]
 
     def input_shape(self) -> tuple[int, ...]:
         """Shape of a row as the model sees it."""
@@ -152,6 +183,18 @@ def _finite(column: Column, values: Values, source: str) -> Floats:
             "preprocessing; add impute or dropMissing, and clip values that log cannot take.",
         )
     return block
+
+
+def _ordinal(value: np.float32) -> int:
+    """A finite float32's place among all of them."""
+    bits = int(value.view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _float(ordinal: int) -> Floats:
+    """The float32 of `_ordinal`, `[1]`."""
+    value = np.array([abs(ordinal)], dtype=np.int32).view(np.float32)
+    return value if ordinal >= 0 else -value
 
 
 def _missing(values: Values) -> npt.NDArray[np.bool_]:

@@ -11,31 +11,29 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted
 from modelship_trainer.data.steps import Cast, Fill, Limit, Log, OneHot, Ordinal, Scale, Tokens
+from modelship_trainer.serving.signature import INPUT, NUMBERS, TEXTS
 
 OPSET = 20
 IR_VERSION = 9
 """Of opset 20; ONNX Runtime reads it since 1.17."""
 _DOMAINS = {"": OPSET, "ai.onnx.ml": 3, "com.microsoft": 1}
 FEATURES = "features"
-INPUT = "input"
 
 
 def preprocessing_graph(fitted: Fitted) -> ModelProto:
-    """Raw inputs to the tensor `features`, `[N, F]` or `[N, *shape]`. A table has an input `[N, 1]` per column."""
+    """Raw inputs to the tensor `features`, `[N, F]` or `[N, *shape]`. A table has `numbers` `[N, K]` and `texts` `[N, T]`."""
     graph = Graph("preprocessing")
     if fitted.array is not None:
         inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["rows", *fitted.array.shape])]
         graph.node("Identity", _scaled(graph, INPUT, fitted.array), output=FEATURES)
     else:
-        columns = fitted.columns or []
-        inputs = [helper.make_tensor_value_info(c.name, _element_type(c), ["rows", 1]) for c in columns]
-        _table(graph, columns)
+        packed = {NUMBERS: (TensorProto.FLOAT, fitted.of_type("number")), TEXTS: (TensorProto.STRING, fitted.of_type("text"))}
+        inputs = [
+            helper.make_tensor_value_info(name, kind, ["rows", len(columns)]) for name, (kind, columns) in packed.items() if columns
+        ]
+        _table(graph, fitted.columns or [])
     output = helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["rows", *fitted.input_shape()])
     return graph.model("preprocessing", inputs, [output])
-
-
-def _element_type(column: Column) -> int:
-    return int(TensorProto.FLOAT if column.type == "number" else TensorProto.STRING)
 
 
 class Graph:
@@ -71,7 +69,7 @@ class Graph:
 def _table(graph: Graph, columns: list[Column]) -> None:
     """All columns' features side by side, in the columns' order."""
     blocks = _blocks(columns)
-    tensors = [_block(graph, [columns[i] for i in block]) for block in blocks]
+    tensors = [_block(graph, [columns[i] for i in block], _raw(graph, columns, block)) for block in blocks]
     joined = graph.node("Concat", *tensors, axis=1)
     sizes = [len(column.feature_names()) for column in columns]
     starts = np.cumsum([0, *sizes])
@@ -96,10 +94,19 @@ def _blocks(columns: list[Column]) -> list[list[int]]:
     return list(blocks.values())
 
 
-def _block(graph: Graph, columns: list[Column]) -> str:
-    """Features `[N, k]` of columns that go through the same steps."""
-    names = [column.name for column in columns]
-    tensor = graph.node("Concat", *names, axis=1) if len(names) > 1 else names[0]
+def _raw(graph: Graph, columns: list[Column], block: list[int]) -> str:
+    """The values `[N, k]` of a block, out of the packed tensor of its type."""
+    type_ = columns[block[0]].type
+    packed = NUMBERS if type_ == "number" else TEXTS
+    of_type = [index for index, column in enumerate(columns) if column.type == type_]
+    if block == of_type:
+        return packed
+    places = [of_type.index(index) for index in block]
+    return graph.node("Gather", packed, graph.constant(places, np.int64), axis=1)
+
+
+def _block(graph: Graph, columns: list[Column], tensor: str) -> str:
+    """Features `[N, k]` of columns that go through the same steps, of their values."""
     text = columns[0].type == "text"
     for steps in zip(*(column.steps for column in columns), strict=True):
         tensor = _step(graph, tensor, steps, text=text)

@@ -15,12 +15,12 @@ from torch import nn
 from modelship_trainer.data.dataset import Array
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
-from modelship_trainer.errors import UserError, quote
-from modelship_trainer.export.graph import FEATURES, INPUT, IR_VERSION, OPSET, preprocessing_graph
+from modelship_trainer.errors import UserError
+from modelship_trainer.export.graph import FEATURES, IR_VERSION, OPSET, preprocessing_graph
 from modelship_trainer.export.module import OUTPUTS, layers_graph
-from modelship_trainer.export.session import OnnxModel, feeds
+from modelship_trainer.export.session import OnnxModel
+from modelship_trainer.export.signature import integers
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.serving.signature import Signature, Tensor
 from modelship_trainer.training.validation import predict, probabilities
 
 TOLERANCE = 1e-4
@@ -98,70 +98,14 @@ def _add_head(graph: Any, target: Target) -> None:
         graph.node.append(helper.make_node("Add", ["head/scaled", "head/mean"], ["prediction"]))
         graph.output.append(helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["rows", 1]))
         return
-    labels = np.array(target.classes, dtype=np.int64 if _integers(target) else object)
+    labels = np.array(target.classes, dtype=np.int64 if integers(target) else object)
     graph.initializer.append(numpy_helper.from_array(labels, "head/classes"))
     graph.node.append(helper.make_node("Softmax", [OUTPUTS], ["probabilities"], axis=1))
     graph.node.append(helper.make_node("ArgMax", ["probabilities"], ["head/class"], axis=1, keepdims=0))
     graph.node.append(helper.make_node("Gather", ["head/classes", "head/class"], ["label"]))
-    kind = TensorProto.INT64 if _integers(target) else TensorProto.STRING
+    kind = TensorProto.INT64 if integers(target) else TensorProto.STRING
     graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", len(target.classes)]))
     graph.output.append(helper.make_tensor_value_info("label", kind, ["rows"]))
-
-
-def _integers(target: Target) -> bool:
-    return all(isinstance(label, int) for label in target.classes or [])
-
-
-# --- what clients and Triton need to know -------------------------------------------------------------------------------------
-
-
-def signature(fitted: Fitted, target: Target) -> Signature:
-    """The graph's tensors.
-
-    Raises:
-        UserError: DataInvalid where a column has the name of an output, or there are too many.
-    """
-    if fitted.array is not None:
-        inputs = [Tensor(name=INPUT, dtype="FP32", shape=[-1, *fitted.array.shape])]
-    else:
-        columns = fitted.columns or []
-        if len(columns) > 4096:
-            raise UserError(
-                FailureReason.DATA_INVALID,
-                f"{len(columns):,} feature columns are more than 4,096; store them as one array in .npz.",
-            )
-        inputs = [Tensor(name=c.name, dtype="FP32" if c.type == "number" else "BYTES", shape=[-1, 1]) for c in columns]
-    if target.classes is None:
-        outputs = [Tensor(name="prediction", dtype="FP32", shape=[-1, 1])]
-    else:
-        label = Tensor(name="label", dtype="INT64" if _integers(target) else "BYTES", shape=[-1])
-        outputs = [Tensor(name="probabilities", dtype="FP32", shape=[-1, len(target.classes)]), label]
-    reserved = {tensor.name for tensor in outputs} | {FEATURES, OUTPUTS}
-    for tensor in inputs:
-        if tensor.name in reserved or tensor.name.startswith(("preprocessing/", "model/", "head/")):
-            raise UserError(
-                FailureReason.DATA_INVALID,
-                f"column {quote(tensor.name)} has the name of a tensor of the served model; rename it, or leave it out of "
-                "data.features.",
-            )
-    return Signature(task=target.task.value, inputs=inputs, outputs=outputs, classes=target.classes)
-
-
-def sample_request(fitted: Fitted, features: Any) -> dict[str, Any]:
-    """A KServe v2 infer request of the first row of `features` that lacks no number (else 0 stands for what is missing)."""
-    arrays = feeds(fitted, features)
-    complete = np.ones(len(features), dtype=bool)
-    for array in arrays.values():
-        if array.dtype != object:
-            complete &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    row = int(complete.argmax())
-    return {"inputs": [_sample_tensor(name, array[row : row + 1]) for name, array in arrays.items()]}
-
-
-def _sample_tensor(name: str, array: Array) -> dict[str, Any]:
-    text = array.dtype == object
-    data = array.ravel().tolist() if text else np.nan_to_num(array).ravel().tolist()
-    return {"name": name, "shape": list(array.shape), "datatype": "BYTES" if text else "FP32", "data": data}
 
 
 # --- the check ----------------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ import pandas as pd
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
 import onnxruntime
 
-from modelship_trainer.data.preprocessing import Fitted
+from modelship_trainer.data.preprocessing import Column, Fitted
+from modelship_trainer.serving.signature import INPUT, NUMBERS, TEXTS
 
 ROWS = 1024
-INPUT = "input"
 
 
 class OnnxModel:
@@ -53,8 +53,15 @@ class OnnxModel:
 
 
 def feeds(fitted: Fitted, features: pd.DataFrame | npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    """Raw rows as the graph's inputs: `[N, 1]` per column, float32 or strings; or the array, float32."""
+    """Raw rows as the graph's inputs: `numbers` `[N, K]` float32 and `texts` `[N, T]` strings of a table, or `input`, float32."""
     if fitted.array is not None:
         return {INPUT: np.asarray(features, dtype=np.float32)}
     assert isinstance(features, pd.DataFrame)  # noqa: S101 - a table's features are one
-    return {column.name: column.raw(features[column.name]).reshape(-1, 1) for column in fitted.columns or []}
+    if fitted.schema_version == 1:
+        return {column.name: column.raw(features[column.name]).reshape(-1, 1) for column in fitted.columns or []}
+    packed = {NUMBERS: fitted.of_type("number"), TEXTS: fitted.of_type("text")}
+    return {name: _matrix(columns, features) for name, columns in packed.items() if columns}
+
+
+def _matrix(columns: list[Column], features: pd.DataFrame) -> npt.NDArray[Any]:
+    return np.stack([column.raw(features[column.name]) for column in columns], axis=1)
