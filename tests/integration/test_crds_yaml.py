@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tests.support.controlplane import ControlPlane
 
-from modelship_operator.api.manifest import KubectlLoader, as_sent
+from modelship_trainer.yaml_text import KubectlLoader, as_sent
 
 pytestmark = pytest.mark.integration
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelship_trainer.lifecycle import Result, guarded, telling
+from modelship_trainer.locations import output_folder
 from modelship_trainer.protocol import ENV_FOLD, ENV_TASK, EvaluateTask, RunRef, TrainResult, TrainTask
 from modelship_trainer.recipe_file import read_recipe
 
@@ -56,13 +57,12 @@ def local_task(recipe_file: Path, output: Path) -> TrainTask:
     """The task of a laptop's run; its checkpoints are found again by the recipe's digest.
 
     Raises:
-        UserError: RecipeInvalid.
+        UserError: RecipeInvalid, StoreUnavailable.
     """
-    recipe = read_recipe(recipe_file)
-    output.mkdir(parents=True, exist_ok=True)
+    recipe, folder = read_recipe(recipe_file), output_folder(output)
     uid = recipe.digest().removeprefix("sha256:")[:16]
     run = RunRef(kind="ModelTraining", namespace="local", name=recipe_file.stem, uid=uid)
-    return TrainTask(run=run, recipe=recipe, store=f"file://{output.resolve()}")
+    return TrainTask(run=run, recipe=recipe, store=f"file://{folder}")
 
 
 def summary(result: TrainResult) -> str:

@@ -42,3 +42,19 @@ def local_path(uri: str) -> Path:
     if not resolved.is_relative_to(mount.resolve()):
         raise UserError(FailureReason.RECIPE_INVALID, f"{uri} is a link out of its claim.")
     return resolved
+
+
+def output_folder(path: Path) -> Path:
+    """The folder that a person names on the command line, made where it is not there; absolute.
+
+    Raises:
+        UserError: RecipeInvalid where it, or a part of its path, is a file; StoreUnavailable where it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(part for part in (path, *path.parents) if part.exists() or part.is_symlink())
+        raise UserError(FailureReason.RECIPE_INVALID, f"--output {path}: {file} is a file; name a folder.") from error
+    except OSError as error:
+        raise UserError(FailureReason.STORE_UNAVAILABLE, f"--output {path} cannot be made: {error.strerror}.") from error
+    return path.resolve()

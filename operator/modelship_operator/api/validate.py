@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeGuard
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from modelship_operator.api.common import API_VERSION, GROUP, NAME_LENGTH
-from modelship_operator.api.crd import structural_schema
 from modelship_operator.api.kinds import BY_NAME, Kind
-from modelship_operator.api.manifest import NotJson, Path, Problem, as_sent, documents, text_of
+from modelship_trainer.findings import did_you_mean, problems, shown_value
+from modelship_trainer.yaml_text import NotJson, Path, Problem, as_sent, documents, text_of
 
 Json = dict[str, Any]
 
@@ -80,7 +77,7 @@ def _document(number: int, value: object, path: Path) -> Document:
         # A kind of ours with a wrong apiVersion is a slip; other kinds are none of our business.
         if str(value.get("kind")) not in BY_NAME:
             return Document(number, title, [], False)
-        problems = [Problem("apiVersion", f"must be {API_VERSION}, not {_shown(value.get('apiVersion'))}")]
+        problems = [Problem("apiVersion", f"must be {API_VERSION}, not {shown_value(value.get('apiVersion'))}")]
     else:
         problems = problems_of(value)
     return Document(number, title, [problem.below(path) for problem in problems], True)
@@ -90,12 +87,12 @@ def problems_of(resource: Json) -> list[Problem]:
     """What is wrong with a resource of our group, as the API server with `fieldValidation=Strict` would judge it on creation."""
     kind = BY_NAME.get(str(resource.get("kind")))
     if kind is None:
-        return [Problem("kind", f"unknown kind{_did_you_mean(str(resource.get('kind')), BY_NAME)}")]
+        return [Problem("kind", f"unknown kind{did_you_mean(str(resource.get('kind')), BY_NAME)}")]
     found = []
     if resource.get("apiVersion") != API_VERSION:
-        found.append(Problem("apiVersion", f"must be {API_VERSION}, not {_shown(resource.get('apiVersion'))}"))
+        found.append(Problem("apiVersion", f"must be {API_VERSION}, not {shown_value(resource.get('apiVersion'))}"))
     known = ("apiVersion", "kind", "metadata", "spec", "status")
-    found += [Problem(str(field), f"unknown field{_did_you_mean(str(field), known)}") for field in resource if field not in known]
+    found += [Problem(str(field), f"unknown field{did_you_mean(str(field), known)}") for field in resource if field not in known]
     return [*found, *_metadata(kind, resource.get("metadata")), *_spec(kind, resource.get("spec"))]
 
 
@@ -106,7 +103,7 @@ def _metadata(kind: Kind, metadata: object) -> list[Problem]:
         return []
     name = metadata.get("name")
     if not isinstance(name, str):
-        return [Problem("metadata.name", "required" if name is None else f"must be a string, not {_shown(name)}")]
+        return [Problem("metadata.name", "required" if name is None else f"must be a string, not {shown_value(name)}")]
     if len(name) > NAME_LENGTH:
         return [Problem("metadata.name", f"must have at most {NAME_LENGTH} characters, not {len(name)}")]
     if not re.fullmatch(kind.name_pattern, name):
@@ -123,78 +120,5 @@ def _spec(kind: Kind, spec: object) -> list[Problem]:
     except NotJson as error:
         return [error.problem]
     except ValidationError as error:
-        return [_problem(kind, details) for details in error.errors(include_url=False)]
+        return problems(error, kind.spec, ("spec",))
     return []
-
-
-# --- messages -----------------------------------------------------------------------------------------------------------------
-
-
-def _problem(kind: Kind, error: ErrorDetails) -> Problem:
-    path = ("spec", *error["loc"])
-    if error["type"] == "extra_forbidden":
-        return Problem(
-            text_of(path), f"unknown field{_did_you_mean(str(path[-1]), _schema_at(kind, error['loc'][:-1]).get('properties', {}))}"
-        )
-    if error["type"] == "missing":
-        return Problem(text_of(path), "required")
-    return Problem(text_of(path), _message(kind, error))
-
-
-_REWORDED = (
-    ("Input should be ", "must be "),
-    ("String should ", "must "),
-    ("List should ", "must "),
-    ("Dictionary should ", "must "),
-    ("a valid integer", "an integer"),
-    ("a valid ", "a "),
-    ("'", '"'),
-)
-_TYPES = ("string_type", "bool_type", "int_type", "float_type", "int_from_float")
-
-
-def _message(kind: Kind, error: ErrorDetails) -> str:
-    given = error["input"]
-    if error["type"] == "string_pattern_mismatch":
-        description = _schema_at(kind, error["loc"]).get("description")
-        return f"{_shown(given)} is not accepted: {description or error['ctx']['pattern']}"
-    message = error["msg"]
-    if not message.startswith(("Input should ", "String should ", "List should ", "Dictionary should ")):
-        return message
-    for pydantic, ours in _REWORDED:
-        message = message.replace(pydantic, ours)
-    if isinstance(given, dict | list) or "at most" in message or "at least" in message:
-        return message
-    return f"{message}, not {_shown(given)}{_hint(given) if error['type'] in _TYPES else ''}"
-
-
-def _hint(given: object) -> str:
-    if isinstance(given, bool):
-        return "; YAML reads y, yes, on, n, no and off as true or false: quote it"
-    return "; quote it" if isinstance(given, int | float) else ""
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    folded = {each.lower(): each for each in names}
-    close = difflib.get_close_matches(name.replace("_", "").lower(), folded, n=1)
-    if close:
-        return f"; did you mean {folded[close[0]]}?"
-    return f"; fields here: {', '.join(names)}" if names else "; nothing can be set here"
-
-
-def _schema_at(kind: Kind, path: Sequence[str | int]) -> Json:
-    schema = _schema(kind)
-    for part in path:
-        schema = schema.get("items", {}) if isinstance(part, int) else schema.get("properties", {}).get(part, {})
-    return schema
-
-
-@cache
-def _schema(kind: Kind) -> Json:
-    return structural_schema(kind.spec)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelship_operator.api.manifest import YamlError
 from modelship_operator.api.validate import Document, check
+from modelship_trainer.yaml_text import YamlError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,9 @@ from tests.support.api_cases import CHANGES, DEPLOYMENT, EVALUATION, REFUSED, RU
 from tests.support.builders import LEFT_OUT, Json, changed
 from tests.support.controlplane import ROOT
 
-from modelship_operator.api.manifest import YamlError
 from modelship_operator.api.validate import check, problems_of
 from modelship_operator.cli import main
+from modelship_trainer.yaml_text import YamlError
 
 pytestmark = pytest.mark.unit
 Write = Callable[..., str]

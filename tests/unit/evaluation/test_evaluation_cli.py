@@ -82,7 +82,7 @@ def test_k_fold_on_a_laptop(classifier, tmp_path, capsys):
     ("artifact", "extra", "says"),
     [
         ("{tmp}", "", "{tmp} has no manifest.json, so it is no artifact; in it are artifacts: sha256-1."),
-        ("{artifact}", "--method kfold --folds 21", "RecipeInvalid: method.kFold.folds: input should be less than or equal to 20"),
+        ("{artifact}", "--method kfold --folds 21", "RecipeInvalid: method.kFold.folds: must be less than or equal to 20, not 21"),
         ("{artifact}", "--data {tmp}/none.csv", "DataNotFound: file://{tmp}/none.csv does not exist"),
         ("{artifact}", "--data s3://b/new.csv", "RecipeInvalid: --data: write pvc://claim/path, https://... or sklearn://name"),
         ("{artifact}", "--metrics mae", "RecipeInvalid: metrics: mae does not fit classification; use accuracy"),

@@ -48,22 +48,52 @@ RUN = RunRef(kind="ModelTraining", namespace="default", name="wine", uid="1234")
 
 # --- recipe files -----------------------------------------------------------------------------------------------------------------
 
+LAUGHS = "\n".join(["a0: &a0 [x, x, x]", *(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}, *a{n}]" for n in range(30))])
+
 BAD_FILES = {
     "not there": (None, "recipe.yaml cannot be read: No such file or directory."),
-    "not yaml": ("a: [", "recipe.yaml is neither YAML nor JSON: while parsing a flow"),
+    "not yaml": ("a: [", "recipe.yaml is neither YAML nor JSON: line 1: expected the node content"),
+    "binary": (b"PK\x03\x04\xff\xfe", "recipe.yaml is neither YAML nor JSON: byte 5 is no UTF-8."),
+    "nul": (b"a: \x00", "recipe.yaml is neither YAML nor JSON: unacceptable character #x0000"),
+    "a key twice": (
+        "training:\n  epochs: 2\n  epochs: 200\n",
+        'recipe.yaml is neither YAML nor JSON: line 3: key "epochs" is there twice.',
+    ),
+    "a key twice in JSON": ('{"a": 1, "a": 2}', 'recipe.yaml is neither YAML nor JSON: line 1: key "a" is there twice.'),
+    "a key twice as JSON": ('{1: 1, "1": 2}', 'recipe.yaml is neither YAML nor JSON: line 1: key "1" is there twice.'),
+    "bomb": (LAUGHS, "recipe.yaml: a12: has more than 1,000,000 values, with its aliases written out."),
+    "itself": ("&a [*a]", "recipe.yaml: [0]: line 1: the anchor contains itself."),
+    "several": (f"{json.dumps(RECIPE)}\n---\n{json.dumps(RECIPE)}", "recipe.yaml has 0 ModelTrainings in 2 documents; one is"),
+    "infinite": ("training: {epochs: .inf}", "recipe.yaml: training.epochs: must be a finite number, not inf."),
+    "a word that is true": (
+        json.dumps({**RECIPE, "data": {"source": "sklearn://wine", "target": "T"}}).replace('"T"', "yes"),
+        "recipe.yaml: data.target: must be a string, not true; YAML reads y, yes, on, n, no and off as true or false: quote it.",
+    ),
+    "a number": (
+        {**RECIPE, "data": {"source": "sklearn://wine", "target": 7}},
+        "recipe.yaml: data.target: must be a string, not 7; quote it.",
+    ),
+    "a quoted number": (
+        {**RECIPE, "training": {"task": "classification", "epochs": "12"}},
+        'recipe.yaml: training.epochs: must be an integer, not "12".',
+    ),
+    "snake case": (
+        {**RECIPE, "training": {"task": "classification", "batch_size": 2}},
+        "recipe.yaml: training.batch_size: unknown field; did you mean batchSize?.",
+    ),
     "empty": ("", "recipe.yaml is not a recipe: it needs the fields data, model and training."),
     "out of range": (
         {**RECIPE, "training": {"task": "classification", "epochs": 0}},
-        "recipe.yaml: training.epochs: input should be greater than or equal to 1.",
+        "recipe.yaml: training.epochs: must be greater than or equal to 1, not 0.",
     ),
-    "unknown field": ({**RECIPE, "modle": {}}, "recipe.yaml: modle: this field is not known."),
+    "unknown field": ({**RECIPE, "modle": {}}, "recipe.yaml: modle: unknown field; did you mean model?"),
     "in a list": (
         {**RECIPE, "data": {"source": "sklearn://wine", "preprocessing": [{"normalize": {"method": "z"}}]}},
-        "recipe.yaml: data.preprocessing[0].normalize.method: input should be 'standard', 'minMax' or 'robust'.",
+        'recipe.yaml: data.preprocessing[0].normalize.method: must be "standard", "minMax" or "robust", not "z".',
     ),
     "two at once": (
         {"data": {}, "model": {"linear": {}}, "training": {}},
-        "recipe.yaml: data.source: field required; training.task: field required.",
+        "recipe.yaml: data.source: required; training.task: required.",
     ),
     "manifest": (
         {"kind": "ModelTraining", "spec": {**RECIPE, "model": {}}},
@@ -90,9 +120,25 @@ BAD_FILES = {
 def test_bad_recipe_file(tmp_path: Path, content: Any, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "recipe.yaml"
     if content is not None:
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        text = content if isinstance(content, str | bytes) else json.dumps(content)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert cli.train(["--recipe", str(path), "--output", str(tmp_path / "out")]) == ExitCode.INVALID
     assert f"RecipeInvalid: {tmp_path}/{message}" in capsys.readouterr().err
+
+
+def test_a_recipe_that_is_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.train(["--recipe", str(tmp_path), "--output", str(tmp_path / "out")]) == ExitCode.INVALID
+    assert capsys.readouterr().err == f"RecipeInvalid: {tmp_path} cannot be read: Is a directory.\n"
+
+
+@pytest.mark.parametrize("below", ["", "/a/b"])
+def test_output_that_is_a_file(tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (recipe := tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))
+    assert cli.train(["--recipe", str(recipe), "--output", f"{recipe}{below}"]) == ExitCode.INVALID
+    assert cli.evaluate(["--artifact", str(tmp_path), "--output", f"{recipe}{below}"]) == ExitCode.INVALID
+    assert capsys.readouterr().err.splitlines() == 2 * [
+        f"RecipeInvalid: --output {recipe}{below}: {recipe} is a file; name a folder."
+    ]
 
 
 @pytest.mark.parametrize("name", ["tabular", "image"])

@@ -17,6 +17,7 @@ from modelship_trainer.errors import UserError, listing
 from modelship_trainer.evaluation.report import number, spread
 from modelship_trainer.evaluation.run import OnProgress, ShouldStop, evaluate
 from modelship_trainer.judgement import MAX_FOLDS, Gate, Metric, Statistic, judge
+from modelship_trainer.locations import output_folder
 from modelship_trainer.protocol import ArtifactRef, EvaluateResult, EvaluateTask, FailureReason, RunRef
 from modelship_trainer.recipe.data import SourceUri
 from modelship_trainer.recipe_file import explain
@@ -104,7 +105,7 @@ def task_of(arguments: argparse.Namespace) -> EvaluateTask:
     Raises:
         UserError: DataNotFound where there is no artifact, RecipeInvalid where a value is out of bounds.
     """
-    artifact, output = arguments.artifact.resolve(), arguments.output.resolve()
+    artifact, output = arguments.artifact.resolve(), output_folder(arguments.output)
     try:
         digest = digest_of((artifact / MANIFEST).read_bytes())
     except OSError as error:
@@ -125,7 +126,7 @@ def task_of(arguments: argparse.Namespace) -> EvaluateTask:
             }
         )
     except ValidationError as error:
-        raise UserError(FailureReason.RECIPE_INVALID, explain(error)) from error
+        raise UserError(FailureReason.RECIPE_INVALID, explain(error, EvaluateTask)) from error
 
 
 def _source(data: str | None) -> str | None:

@@ -139,12 +139,13 @@ class KubectlLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """A mapping; a key that is there twice raises, as it does in the API server."""
-        seen: set[tuple[str, str]] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f'key "{key.value}" is there twice', key.start_mark)
-                seen.add((key.tag, key.value))
+                name = _key(self.construct_object(key))
+                if name in seen:  # 1 and "1" are one key of JSON
+                    raise yaml.constructor.ConstructorError(None, None, f'key "{name}" is there twice', key.start_mark)
+                seen.add(name)
         return super().construct_mapping(node, deep)
 
     depth = 0
