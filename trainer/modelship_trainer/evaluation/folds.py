@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import KFold as PlainFolds
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from modelship_trainer.errors import UserError, quote
+from modelship_trainer.evaluation.shuffling import cut, plain_folds, stratified_folds
 from modelship_trainer.judgement import KFold
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Split, Task
@@ -38,12 +37,13 @@ def cut_fold(development: Rows, labels: npt.NDArray[np.generic], method: KFold, 
     stratified = _stratified(method, task)
     of_development = labels[development]
     _enough(of_development, method, stratified)
-    cutter = (StratifiedKFold if stratified else PlainFolds)(
-        n_splits=method.folds, shuffle=method.shuffle, random_state=method.seed if method.shuffle else None
+    seed = method.seed if method.shuffle else None
+    fold_of = (
+        stratified_folds(of_development, method.folds, seed) if stratified else plain_folds(len(development), method.folds, seed)
     )
-    rest, held_out = list(cutter.split(development, of_development))[index]
-    train, validation = _cut_validation(development[rest], labels, split, seed=method.seed + index)
-    return Fold(train, validation, development[held_out])
+    rest, held_out = development[fold_of != index], development[fold_of == index]
+    train, validation = _cut_validation(rest, labels, split, seed=method.seed + index)
+    return Fold(train, validation, held_out)
 
 
 def _stratified(method: KFold, task: Task) -> bool:
@@ -75,15 +75,10 @@ def _cut_validation(rows: Rows, labels: npt.NDArray[np.generic], split: Split, *
     if split.validation == 0:
         return rows, rows[:0]
     try:
-        train, validation = train_test_split(
-            rows,
-            test_size=split.validation / (1 - split.test),
-            random_state=seed,
-            stratify=labels[rows] if split.stratify else None,
-        )
-    except ValueError as error:  # too few rows, of a class or at all; scikit-learn says which
+        stay, off = cut(len(rows), split.validation / (1 - split.test), seed, labels[rows] if split.stratify else None)
+    except ValueError as error:  # too few rows, of a class or at all
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"{len(rows)} training rows of a fold cannot be cut by data.split.validation {split.validation}: {error}",
+            f"{len(rows)} training rows of a fold cannot be cut by data.split.validation {split.validation}: {error}.",
         ) from error
-    return np.sort(train), np.sort(validation)
+    return rows[stay], rows[off]

@@ -1,4 +1,4 @@
-"""Metrics of predictions, by scikit-learn. A metric that these rows do not define is an error that names it, never a NaN."""
+"""Metrics of predictions, as scikit-learn defines them. What these rows do not define is an error that names it, never a NaN."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sk
 
 from modelship_trainer.errors import UserError, listing, quote
+from modelship_trainer.evaluation.curves import area_under, roc_curve
 from modelship_trainer.judgement import METRICS, Gate, Metric, metrics_of
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Task
@@ -129,29 +129,78 @@ def _undefined(metric: Metric, scores: Scores) -> str | None:
     return None
 
 
+class _Counts(NamedTuple):
+    """Of each class, (C,): rows that are of it, rows that were said to be, and rows where both hold."""
+
+    true: Ints
+    said: Ints
+    right: Ints
+
+    @property
+    def precision(self) -> Floats:
+        """Right of those said to be; 0 where none was."""
+        return _shares(self.right, self.said)
+
+    @property
+    def recall(self) -> Floats:
+        """Right of those that are; 0 where none is."""
+        return _shares(self.right, self.true)
+
+    @property
+    def f1(self) -> Floats:
+        """Their harmonic mean."""
+        return _shares(2 * self.right, self.true + self.said)
+
+
+def _counts(scores: ClassScores) -> _Counts:
+    size, said = len(scores.classes), scores.predicted
+    right = np.bincount(scores.truth[scores.truth == said], minlength=size)
+    return _Counts(np.bincount(scores.truth, minlength=size), np.bincount(said, minlength=size), right)
+
+
+def _shares(part: Ints, whole: Ints) -> Floats:
+    shares: Floats = part / np.maximum(whole, 1)
+    return shares
+
+
+def _macro(of_classes: Callable[[_Counts], Floats]) -> Callable[[ClassScores], float]:
+    """Mean over the classes that occur: as truth or as prediction."""
+
+    def mean(scores: ClassScores) -> float:
+        counts = _counts(scores)
+        return float(of_classes(counts)[counts.true + counts.said > 0].mean())
+
+    return mean
+
+
 def _auc(scores: ClassScores) -> float:
-    if len(scores.classes) == 2:
-        return float(sk.roc_auc_score(scores.truth, scores.probabilities[:, 1]))
-    return float(sk.roc_auc_score(scores.truth, scores.probabilities, multi_class="ovr", average="macro"))
+    """Of the second of two classes; else the mean of each class against the rest."""
+    which = [1] if len(scores.classes) == 2 else range(len(scores.classes))
+    return float(np.mean([area_under(*roc_curve(scores.truth == k, scores.probabilities[:, k])) for k in which]))
 
 
 def _log_loss(scores: ClassScores) -> float:
     shares = scores.probabilities / scores.probabilities.sum(axis=1, keepdims=True)
-    return float(sk.log_loss(scores.truth, shares, labels=range(len(scores.classes))))
+    least = np.finfo(np.float64).eps
+    return float(-np.log(shares[np.arange(len(shares)), scores.truth].clip(least, 1 - least)).mean())
+
+
+def _r2(scores: ValueScores) -> float:
+    return float(1 - ((scores.truth - scores.predicted) ** 2).sum() / ((scores.truth - scores.truth.mean()) ** 2).sum())
 
 
 _CLASS_METRICS: Mapping[Metric, Callable[[ClassScores], float]] = {
-    Metric.ACCURACY: lambda s: sk.accuracy_score(s.truth, s.predicted),
-    Metric.PRECISION: lambda s: sk.precision_score(s.truth, s.predicted, average="macro", zero_division=0),
-    Metric.RECALL: lambda s: sk.recall_score(s.truth, s.predicted, average="macro", zero_division=0),
-    Metric.F1: lambda s: sk.f1_score(s.truth, s.predicted, average="macro", zero_division=0),
+    Metric.ACCURACY: lambda s: float((s.truth == s.predicted).mean()),
+    Metric.PRECISION: _macro(lambda counts: counts.precision),
+    Metric.RECALL: _macro(lambda counts: counts.recall),
+    Metric.F1: _macro(lambda counts: counts.f1),
     Metric.ROC_AUC: _auc,
     Metric.LOG_LOSS: _log_loss,
 }
 _VALUE_METRICS: Mapping[Metric, Callable[[ValueScores], float]] = {
-    Metric.MAE: lambda s: sk.mean_absolute_error(s.truth, s.predicted),
-    Metric.RMSE: lambda s: sk.root_mean_squared_error(s.truth, s.predicted),
-    Metric.R2: lambda s: sk.r2_score(s.truth, s.predicted),
+    Metric.MAE: lambda s: float(np.abs(s.truth - s.predicted).mean()),
+    Metric.RMSE: lambda s: float(np.sqrt(((s.truth - s.predicted) ** 2).mean())),
+    Metric.R2: _r2,
 }
 
 
@@ -167,11 +216,14 @@ class ClassRow(NamedTuple):
 
 def confusion(scores: ClassScores) -> list[list[int]]:
     """(C, C) counts: row = true class, column = predicted class."""
-    counts: Ints = sk.confusion_matrix(scores.truth, scores.predicted, labels=range(len(scores.classes)))
-    return [[int(count) for count in row] for row in counts]
+    size = len(scores.classes)
+    cells = np.bincount(scores.truth * size + scores.predicted, minlength=size * size)
+    counts: list[list[int]] = cells.reshape(size, size).tolist()
+    return counts
 
 
 def per_class(scores: ClassScores) -> list[ClassRow]:
     """Precision, recall, F1 and number of true rows of each class."""
-    columns = sk.precision_recall_fscore_support(scores.truth, scores.predicted, labels=range(len(scores.classes)), zero_division=0)
-    return [ClassRow(name, float(p), float(r), float(f), int(n)) for name, p, r, f, n in zip(scores.classes, *columns, strict=True)]
+    counts = _counts(scores)
+    columns = (counts.precision.tolist(), counts.recall.tolist(), counts.f1.tolist(), counts.true.tolist())
+    return [ClassRow(*row) for row in zip(scores.classes, *columns, strict=True)]

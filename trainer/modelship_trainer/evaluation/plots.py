@@ -17,8 +17,8 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from sklearn import metrics as sk
 
+from modelship_trainer.evaluation.curves import area_under, roc_curve
 from modelship_trainer.evaluation.metrics import ClassScores, ValueScores
 from modelship_trainer.evaluation.records import Epoch
 from modelship_trainer.judgement import MetricResult
@@ -146,9 +146,9 @@ def roc_curves(scores: ClassScores) -> Markup:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
         few = len(drawable) <= len(SERIES)
         for place, k in enumerate(drawable):
-            false_rate, true_rate, _ = sk.roc_curve(scores.truth == k, scores.probabilities[:, k])
+            false_rate, true_rate = roc_curve(scores.truth == k, scores.probabilities[:, k])
             keep = _thin(len(false_rate))
-            name = f"{_short(scores.classes[k])}  AUC {sk.auc(false_rate, true_rate):.3f}"
+            name = f"{_short(scores.classes[k])}  AUC {area_under(false_rate, true_rate):.3f}"
             style = {"color": SERIES[place], "label": name} if few else {"color": SERIES[0], "alpha": 0.45, "linewidth": 1}
             axes.plot(false_rate[keep], true_rate[keep], **style)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
