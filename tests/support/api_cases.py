@@ -4,11 +4,54 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from modelship_operator.api.common import LABEL_KEYS
+from modelship_operator.api.labels import LABEL_KEYS
+from modelship_operator.api.pod import FREE_KEYS, FREE_NAME, FREE_PATH
 from modelship_trainer.recipe import IS_BUNDLED, NO_LOGIN_IN_SOURCE, NO_WAY_UP
 from tests.support.builders import DIGEST, LEFT_OUT, Json, changed, make_deployment, make_evaluation, make_training
 
+POD: Json = {
+    "labels": {"sidecar.istio.io/inject": "false", "cost-centre": "42"},
+    "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+    "serviceAccountName": "trainer",
+    "imagePullSecrets": ["registry"],
+    "env": [
+        {"name": "HF_HOME", "value": "/cache"},
+        {"name": "LICENCE", "secret": {"name": "licence", "key": "key"}},
+        {"name": "https_proxy", "configMap": {"name": "proxy", "key": "url"}},
+    ],
+    "caBundle": {"configMap": "corp-ca", "key": "ca-bundle.crt"},
+    "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3128", "noProxy": [".corp.example"]},
+    "volumes": [
+        {"mountPath": "/cache", "claim": "cache", "subPath": "hub"},
+        {"mountPath": "/etc/app", "configMap": "settings", "readOnly": True},
+        {"mountPath": "/etc/tls", "secret": "tls", "readOnly": True},
+        {"mountPath": "/scratch", "emptyDir": {"sizeLimit": "10Gi", "inMemory": True}},
+    ],
+    "sharedMemory": "1Gi",
+    "ephemeralStorage": "20Gi",
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [{"key": "gpu", "operator": "In", "values": ["a100", "h100"]}]}]
+            }
+        },
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 10,
+                    "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "db"}}},
+                }
+            ]
+        },
+    },
+    "topologySpread": [{"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "schedulerName": "volcano",
+    "runtimeClassName": "gvisor",
+    "runAs": {"user": 1000, "group": 1000, "fsGroup": 2000},
+}
+"""Everything that `compute.pod` takes."""
 TRAINING, EVALUATION, DEPLOYMENT = make_training(), make_evaluation(), make_deployment()
+IN_A_POD, SERVED_IN_A_POD = (changed(each, {"spec.compute.pod": POD}) for each in (TRAINING, DEPLOYMENT))
 LONG = "x" * 3000
 
 
@@ -289,6 +332,56 @@ RULES = [
         {"spec.compute.nodeSelector": {"disktype": "ssd", "topology.kubernetes.io/zone": "a"}},
         {"spec.compute.nodeSelector": {"disk type": "ssd"}},
     ),
+    # compute.pod
+    _rule(
+        FREE_KEYS.rule.message,
+        "spec.compute.pod.labels",
+        TRAINING,
+        {"spec.compute.pod": POD},
+        {"spec.compute.pod": {"labels": {"modelship.dev/name": "other"}}},
+    ),
+    _rule(
+        FREE_KEYS.rule.message,
+        "spec.compute.pod.annotations",
+        DEPLOYMENT,
+        {"spec.compute.pod": POD},
+        {"spec.compute.pod": {"annotations": {"container.apparmor.security.beta.kubernetes.io/triton": "unconfined"}}},
+    ),
+    _rule(
+        FREE_NAME.rule.message,
+        "spec.compute.pod.env[0].name",
+        EVALUATION,
+        {"spec.compute": {"pod": POD}},
+        {"spec.compute": {"pod": {"env": [{"name": "MODELSHIP_TASK", "value": "{}"}]}}},
+    ),
+    _rule(
+        "set exactly one of value, secret, configMap",
+        "spec.compute.pod.env[0]",
+        TRAINING,
+        {"spec.compute.pod": {"env": [{"name": "EMPTY", "value": ""}]}},
+        {"spec.compute.pod": {"env": [{"name": "A", "value": "b", "secret": {"name": "s", "key": "k"}}]}},
+    ),
+    _rule(
+        "set exactly one of claim, configMap, secret, emptyDir",
+        "spec.compute.pod.volumes[0]",
+        TRAINING,
+        {"spec.compute.pod": {"volumes": [{"mountPath": "/cache", "emptyDir": {}}]}},
+        {"spec.compute.pod": {"volumes": [{"mountPath": "/cache"}]}},
+    ),
+    _rule(
+        FREE_PATH.rule.message,
+        "spec.compute.pod.volumes[0].mountPath",
+        DEPLOYMENT,
+        {"spec.compute.pod": {"volumes": [{"mountPath": "/models-of-ours", "claim": "c"}]}},
+        {"spec.compute.pod": {"volumes": [{"mountPath": "/models/churn", "claim": "c"}]}},
+    ),
+    _rule(
+        "platform chooses user, group and fsGroup: leave them out",
+        "spec.compute.pod.runAs",
+        TRAINING,
+        {"spec.compute.pod": {"runAs": {"platform": True}}},
+        {"spec.compute.pod": {"runAs": {"platform": True, "fsGroup": 1000}}},
+    ),
     # evaluations
     _rule(
         "a gate needs min, max or maxRegression",
@@ -471,6 +564,30 @@ REFUSED = [
     _refused("name in capitals", DEPLOYMENT, "metadata.name", "Churn"),
     _refused("name that cannot be a Service's", DEPLOYMENT, "metadata.name", "1st-model"),
     _refused("name too long", TRAINING, "metadata.name", "a" * 53),
+    # compute.pod
+    _refused("host path", IN_A_POD, "spec.compute.pod.volumes[0].hostPath", "/"),
+    _refused("host network", IN_A_POD, "spec.compute.pod.hostNetwork", True),
+    _refused("privileged", SERVED_IN_A_POD, "spec.compute.pod.runAs.privileged", True),
+    _refused("root", IN_A_POD, "spec.compute.pod.runAs.user", 0),
+    _refused("folder of no path", IN_A_POD, "spec.compute.pod.volumes[0].mountPath", "cache"),
+    _refused("the whole file system", IN_A_POD, "spec.compute.pod.volumes[0].mountPath", "/"),
+    _refused("a way around", SERVED_IN_A_POD, "spec.compute.pod.volumes[0].mountPath", "/a/../models"),
+    _refused("variable of no name", IN_A_POD, "spec.compute.pod.env[0].name", "A-B"),
+    _refused("login in a proxy", IN_A_POD, "spec.compute.pod.proxy.https", "http://ada:s3cret@proxy:3128"),
+    _refused("affinity that is a list", IN_A_POD, "spec.compute.pod.affinity", []),
+    _refused("label of a pod", IN_A_POD, "spec.compute.pod.labels", {"a b": "c"}),
+    Refused(
+        "variable twice",
+        "spec.compute.pod.env",
+        changed(TRAINING, {"spec.compute.pod": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}}),
+    ),
+    Refused(
+        "folder twice",
+        "spec.compute.pod.volumes",
+        changed(
+            TRAINING, {"spec.compute.pod": {"volumes": [{"mountPath": "/a", "claim": "b"}, {"mountPath": "/a", "claim": "c"}]}}
+        ),
+    ),
     # places
     _refused("scheme", TRAINING, "spec.data.source", "s3://bucket/churn.csv"),
     _refused("store on a laptop", TRAINING, "spec.output.store", "file:///tmp"),

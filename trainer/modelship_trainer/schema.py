@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -117,7 +117,7 @@ class OneOf(Model):
 
 @dataclass(frozen=True)
 class Distinct:
-    """Marks a list in which nothing is named twice, there and in the CRD (list type set; with `keys`: map, by these fields)."""
+    """Marks a list in which nothing is named twice, there and in the CRD (list type set; with `keys`, their JSON names: map, by these fields)."""
 
     keys: tuple[str, ...]
 
@@ -134,7 +134,7 @@ class Distinct:
     def _check(self, values: Sequence[Any]) -> Sequence[Any]:
         seen: set[object] = set()
         for value in values:
-            name = tuple(getattr(value, key) for key in self.keys) if self.keys else value
+            name = tuple(getattr(value, to_snake(key)) for key in self.keys) if self.keys else value
             if name in seen:
                 shown = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
                 raise PydanticCustomError("distinct", "{shown} is there twice", {"shown": shown})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from modelship_operator.api.labels import LABEL_KEYS, QUALIFIED, LabelKey, LabelValue
+from modelship_operator.api.pod import ObjectName, Pod
 from modelship_operator.api.quantity import Bytes, Cpu
 from modelship_trainer.recipe import NO_WAY_UP
-from modelship_trainer.schema import DNS_SUBDOMAIN, Model, Obeys, OneOf, Rule
+from modelship_trainer.schema import DNS_SUBDOMAIN, Model, OneOf, Rule
 from modelship_trainer.schema import raise_broken as raise_broken
 
 GROUP = "modelship.dev"
@@ -27,18 +28,6 @@ ResourceName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 PvcUri = Annotated[str, StringConstraints(pattern=rf"^pvc://{DNS_SUBDOMAIN}(/.*)?$", max_length=2048), NO_WAY_UP]
 """A folder of a claim in the resource's namespace."""
-_QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_LABEL_KEY = rf"^({DNS_SUBDOMAIN}/)?{_QUALIFIED}$"
-LabelKey = Annotated[str, StringConstraints(pattern=_LABEL_KEY, max_length=253)]
-LABEL_KEYS = Obeys(
-    Rule(
-        f"self.all(key, size(key) <= 253 && key.matches(r'{_LABEL_KEY}'))",
-        "keys must be names of labels, such as disktype or topology.kubernetes.io/zone",
-    ),
-    lambda labels: all(len(key) <= 253 and re.match(_LABEL_KEY, key) for key in labels),
-)
-"""Marks a map of labels: a schema says nothing of a map's keys."""
-LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Image = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=512)]
 Time = Annotated[str, StringConstraints(max_length=32), Field(json_schema_extra={"format": "date-time"})]
@@ -62,7 +51,7 @@ class Accelerator(Model):
         AcceleratorType.GPU, description="gpu (nvidia.com/gpu) or tpu (google.com/tpu), unless resource says otherwise."
     )
     count: int = Field(1, ge=1, le=64, description="Devices for each pod.")
-    resource: Annotated[str, StringConstraints(pattern=rf"^{DNS_SUBDOMAIN}/{_QUALIFIED}$", max_length=253)] | None = Field(
+    resource: Annotated[str, StringConstraints(pattern=rf"^{DNS_SUBDOMAIN}/{QUALIFIED}$", max_length=253)] | None = Field(
         None, description="Extended resource to ask for, such as amd.com/gpu, or nvidia.com/mig-1g.10gb."
     )
 
@@ -133,9 +122,8 @@ class Placement(Model):
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = Field(
         None, description="Taints that the pods may ignore."
     )
-    priority_class_name: Annotated[str, StringConstraints(pattern=rf"^{DNS_SUBDOMAIN}$", max_length=253)] | None = Field(
-        None, description="PriorityClass of the pods."
-    )
+    priority_class_name: ObjectName | None = Field(None, description="PriorityClass of the pods.")
+    pod: Pod | None = Field(None, description="What this cluster asks of pods besides.")
 
 
 class Compute(Placement):

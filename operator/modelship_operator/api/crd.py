@@ -26,7 +26,7 @@ HEADER = "# Generated from operator/modelship_operator/api by `make generate`; n
 _KEPT = (
     "type", "description", "enum", "format", "pattern", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
     "minProperties", "minimum", "maximum", "required", "default", "not", "x-kubernetes-list-type",
-    "x-kubernetes-list-map-keys", RULES,
+    "x-kubernetes-list-map-keys", "x-kubernetes-preserve-unknown-fields", RULES,
 )  # fmt: skip
 """Keywords that a structural schema takes over as they are."""
 

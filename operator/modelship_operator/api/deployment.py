@@ -7,10 +7,8 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from modelship_operator.api.common import (
-    LABEL_KEYS,
     Digest,
     Image,
-    LabelValue,
     ModelReference,
     Namespace,
     Placement,
@@ -19,6 +17,7 @@ from modelship_operator.api.common import (
     Text,
     raise_broken,
 )
+from modelship_operator.api.labels import LABEL_KEYS, LabelValue
 from modelship_trainer.schema import Distinct, Model, Rule
 from modelship_trainer.serving.options import Batching, Optimization
 

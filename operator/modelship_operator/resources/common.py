@@ -31,6 +31,11 @@ def labels(owner: Owner) -> dict[str, str]:
     return {MANAGED_BY: "modelship", KIND_LABEL: owner.kind, NAME_LABEL: owner.name, UID_LABEL: owner.uid}
 
 
+def selector(owner: Owner) -> dict[str, str]:
+    """Labels that its pods, and no others, carry."""
+    return {KIND_LABEL: owner.kind, NAME_LABEL: owner.name}
+
+
 def metadata(
     owner: Owner, name: str, extra_labels: dict[str, str] | None = None, annotations: dict[str, str] | None = None
 ) -> Json:
@@ -64,18 +69,6 @@ def owned_by(child: Json, uid: str) -> bool:
     return any(
         reference.get("controller") and reference["uid"] == uid for reference in child["metadata"].get("ownerReferences", [])
     )
-
-
-def pod_security() -> Json:
-    """Pod-level security context: passes the restricted Pod Security Standard."""
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": UID,
-        "runAsGroup": UID,
-        "fsGroup": UID,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
 
 
 def container_security() -> Json:

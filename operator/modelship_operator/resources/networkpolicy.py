@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelship_operator.api.deployment import Access, Peer
-from modelship_operator.resources.common import Json, Owner, metadata
-from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, METRICS_PORT, selector
+from modelship_operator.resources.common import Json, Owner, metadata, selector
+from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, METRICS_PORT
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """Label that the API server itself puts on every namespace."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelship_operator.api.common import Compute, Placement
-from modelship_operator.resources.common import Json, Owner, container_security, labels, pod_security
+from modelship_operator.resources.common import Json, Owner, container_security, labels, selector
+from modelship_operator.resources.pod_options import (
+    pod_environment,
+    pod_metadata,
+    pod_mounts,
+    pod_security,
+    pod_spec,
+    pod_volumes,
+    shared_memory,
+)
 from modelship_operator.resources.settings import PodSettings
 from modelship_trainer import protocol
 from modelship_trainer.protocol import EvaluateTask, TrainTask
@@ -35,17 +44,22 @@ class Work:
 def pod_template(settings: PodSettings, work: Work) -> Json:
     """The whole pod template. Pure: the same arguments give the same bytes."""
     compute = work.compute
-    accelerated = compute.accelerator is not None
     spec: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": pod_security(),
+        "securityContext": pod_security(compute.pod.run_as if compute.pod else None),
         "containers": [_container(settings, work)],
-        "volumes": [*_claim_volumes(work), _token_volume(), {"name": "tmp", "emptyDir": {}}, *_shared_memory(accelerated)],
+        "volumes": [
+            *_claim_volumes(work),
+            _token_volume(),
+            {"name": "tmp", "emptyDir": {}},
+            *([{"name": "shm", **shared_memory(compute.pod, None)}] if _shares_memory(compute) else []),
+            *pod_volumes(compute.pod),
+        ],
     }
-    return {"metadata": {"labels": labels(work.owner)}, "spec": spec | placement(settings, compute)}
+    return {"metadata": pod_metadata(compute.pod, labels(work.owner)), "spec": spec | placement(settings, compute, work.owner)}
 
 
 def claim_of(uri: str) -> str | None:
@@ -86,7 +100,8 @@ def _environment(settings: PodSettings, work: Work) -> list[Json]:
     }
     threads = {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu", "divisor": "1"}}}
     pod_name = {"name": protocol.ENV_POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    return [*({"name": name, "value": value} for name, value in values.items()), pod_name, threads]
+    asked = pod_environment(work.compute.pod, settings.progress_url)
+    return [*({"name": name, "value": value} for name, value in values.items()), pod_name, threads, *asked]
 
 
 def resources(compute: Placement) -> Json:
@@ -96,7 +111,8 @@ def resources(compute: Placement) -> Json:
     """
     accelerator = compute.accelerator
     devices = {accelerator.resource_name: str(accelerator.count)} if accelerator else {}
-    whole = {"memory": compute.memory} | devices
+    disk = compute.pod.ephemeral_storage if compute.pod else None
+    whole = {"memory": compute.memory, **({"ephemeral-storage": disk} if disk else {})} | devices
     return {"requests": {"cpu": compute.cpu} | whole, "limits": whole}
 
 
@@ -106,8 +122,8 @@ def _mounts(work: Work) -> list[Json]:
         for name, claim, writable in _claims(work)
     ]
     token = {"name": "token", "mountPath": protocol.TOKEN_FILE.rsplit("/", 1)[0], "readOnly": True}
-    shared = [{"name": "shm", "mountPath": "/dev/shm"}] if work.compute.accelerator else []  # noqa: S108 - a mount in the pod
-    return [*claims, token, {"name": "tmp", "mountPath": "/tmp"}, *shared]  # noqa: S108 - a mount in the pod
+    shared = [{"name": "shm", "mountPath": "/dev/shm"}] if _shares_memory(work.compute) else []  # noqa: S108 - a mount in the pod
+    return [*claims, token, {"name": "tmp", "mountPath": "/tmp"}, *shared, *pod_mounts(work.compute.pod)]  # noqa: S108 - a mount in the pod
 
 
 def _claim_volumes(work: Work) -> list[Json]:
@@ -127,17 +143,17 @@ def _token_volume() -> Json:
     return {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}
 
 
-def _shared_memory(accelerated: bool) -> list[Json]:
-    """More than the runtime's 64 MiB, for loaders and collectives that feed an accelerator; counted in the pod's memory limit."""
-    return [{"name": "shm", "emptyDir": {"medium": "Memory"}}] if accelerated else []
+def _shares_memory(compute: Placement) -> bool:
+    """Whether it has more than the runtime's 64 MiB: asked for, or for loaders and collectives that feed an accelerator."""
+    return compute.accelerator is not None or (compute.pod is not None and compute.pod.shared_memory is not None)
 
 
-def placement(settings: PodSettings, compute: Placement) -> Json:
-    """The part of a pod spec that says where it may run; what is not asked for is left out."""
+def placement(settings: PodSettings, compute: Placement, owner: Owner) -> Json:
+    """The part of a pod spec that says where it may run, and with which account; what is not asked for is left out."""
     placement: Json = {
         "nodeSelector": dict(compute.node_selector or {}),
         "tolerations": [toleration.to_json() for toleration in compute.tolerations or []],
         "priorityClassName": compute.priority_class_name,
-        "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
+        **pod_spec(compute.pod, selector(owner), settings.pull_secrets),
     }
     return {key: value for key, value in placement.items() if value}

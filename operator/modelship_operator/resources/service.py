@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelship_operator.resources.common import Json, Owner, metadata
-from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, selector
+from modelship_operator.resources.common import Json, Owner, metadata, selector
+from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT
 
 
 def service(owner: Owner) -> Json:

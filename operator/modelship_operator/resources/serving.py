@@ -9,16 +9,22 @@ from dataclasses import dataclass
 
 from modelship_operator.api.deployment import ModelDeploymentSpec
 from modelship_operator.resources.common import (
-    KIND_LABEL,
-    NAME_LABEL,
     Json,
     Owner,
     container_security,
     labels,
     metadata,
-    pod_security,
+    selector,
 )
 from modelship_operator.resources.pod import claim_of, placement, resources
+from modelship_operator.resources.pod_options import (
+    pod_environment,
+    pod_metadata,
+    pod_mounts,
+    pod_security,
+    pod_volumes,
+    shared_memory,
+)
 from modelship_operator.resources.settings import PodSettings
 from modelship_trainer.protocol import ENV_PVC_ROOT, PVC_ROOT, ArtifactRef
 from modelship_trainer.schema import canonical_json
@@ -58,11 +64,6 @@ class Serving:
         return self.owner.name
 
 
-def selector(owner: Owner) -> dict[str, str]:
-    """Labels that its pods, and no others, carry."""
-    return {KIND_LABEL: owner.kind, NAME_LABEL: owner.name}
-
-
 def deployment(settings: PodSettings, serving: Serving) -> Json:
     """The whole Deployment."""
     spec = serving.spec
@@ -87,18 +88,18 @@ def deployment(settings: PodSettings, serving: Serving) -> Json:
 
 def pod_template(settings: PodSettings, serving: Serving) -> Json:
     """The pod, of which every container passes the restricted Pod Security Standard."""
-    timeout = serving.spec.access.timeout_seconds
+    timeout, asked = serving.spec.access.timeout_seconds, serving.spec.compute.pod
     return {
-        "metadata": {"labels": labels(serving.owner), "annotations": {DIGEST_ANNOTATION: serving.artifact.digest}},
+        "metadata": pod_metadata(asked, labels(serving.owner), {DIGEST_ANNOTATION: serving.artifact.digest}),
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _DRAIN_SECONDS + timeout + _TRITON_EXIT_SECONDS + _SLACK_SECONDS,
-            "securityContext": pod_security(),
+            "securityContext": pod_security(asked.run_as if asked else None),
             "initContainers": [_repository(settings, serving), _triton(settings, serving)],
             "containers": [_gateway(settings, serving)],
             "volumes": _volumes(serving),
-            **placement(settings, serving.spec.compute),
+            **placement(settings, serving.spec.compute, serving.owner),
         },
     }
 
@@ -156,6 +157,7 @@ def _triton(settings: PodSettings, serving: Serving) -> Json:
         "env": [
             {"name": "ORT_DISABLE_TELEMETRY", "value": "1"},
             {"name": "OMP_NUM_THREADS", "value": str(serving.spec.optimization.threads)},
+            *pod_environment(serving.spec.compute.pod),
         ],
         "resources": resources(serving.spec.compute),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -167,6 +169,7 @@ def _triton(settings: PodSettings, serving: Serving) -> Json:
             {"name": "models", "mountPath": _MODELS, "readOnly": True},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount in the pod
             {"name": "triton-tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount in the pod
+            *pod_mounts(serving.spec.compute.pod),
         ],
     }
 
@@ -247,7 +250,8 @@ def _volumes(serving: Serving) -> list[Json]:
         *store,
         {"name": "models", "emptyDir": {}},
         # 1 MiB an instance, more for large tensors; it counts as memory.
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
+        {"name": "shm", **shared_memory(serving.spec.compute.pod, "256Mi")},
         {"name": "triton-tmp", "emptyDir": {"sizeLimit": "256Mi"}},
         {"name": "gateway-tmp", "emptyDir": {"sizeLimit": f"{spool}Mi"}},
+        *pod_volumes(serving.spec.compute.pod),
     ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.api_cases import POD
 
 from modelship_operator.api.common import Accelerator, AcceleratorType, Compute, TaintEffect, Toleration, TolerationOperator
 from modelship_operator.resources.common import Owner, labels, owned_by
@@ -45,6 +46,7 @@ FULL = Compute(
     queue="gpus",
     image="registry.example/churn:7",
 )
+POLICIES = Compute.model_validate({"pod": POD})
 DIGEST = "sha256:" + "c0" * 32
 
 
@@ -73,6 +75,14 @@ JOBS: dict[str, dict[str, Any]] = {
         name="churn-train",
         retry_limit=0,
         deadline_seconds=600,
+    ),
+    "train-policies": indexed_job(
+        PodSettings(
+            "modelship/trainer:1", "t", "g", "o", pull_secrets=("registry", "mirror"), progress_url="http://operator.ship:8090/"
+        ),
+        train(POLICIES),
+        name="churn-train",
+        retry_limit=3,
     ),
     "folds": indexed_job(SETTINGS, folds(), name="churn-cv-folds", retry_limit=2, completions=5, parallelism=2, suspend=True),
 }
@@ -104,7 +114,9 @@ def test_the_pod_passes_the_restricted_standard(name: str) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    assert all({"persistentVolumeClaim", "projected", "emptyDir"} & volume.keys() for volume in pod["volumes"])
+    assert pod["securityContext"].get("runAsUser") != 0
+    volumes = {"persistentVolumeClaim", "projected", "emptyDir", "configMap", "secret"}
+    assert all(volumes & volume.keys() for volume in pod["volumes"])
     security = container(JOBS[name])["securityContext"]
     assert security == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
     assert pod["automountServiceAccountToken"] is False
@@ -204,10 +216,30 @@ def test_no_more_folds_at_once_than_there_are() -> None:
 def test_children_and_their_pods_carry_the_labels_and_the_owner() -> None:
     job = JOBS["train"]
     assert labels(OWNER).items() <= job["metadata"]["labels"].items()
-    assert job["spec"]["template"]["metadata"]["labels"] == labels(OWNER)
+    assert job["spec"]["template"]["metadata"] == {"labels": labels(OWNER)}
     assert owned_by(job, OWNER.uid)
     assert not owned_by(job, "other")
     assert all(len(value) <= 63 for value in labels(OWNER).values())
+
+
+def test_the_platform_may_choose_the_user() -> None:
+    """OpenShift's restricted-v2 refuses ids that are not of the namespace's range."""
+    job = indexed_job(SETTINGS, train(Compute.model_validate({"pod": {"runAs": {"platform": True}}})), name="x", retry_limit=0)
+    security = job["spec"]["template"]["spec"]["securityContext"]
+    assert security.keys() == {"runAsNonRoot", "seccompProfile", "fsGroupChangePolicy"}
+    assert security["runAsNonRoot"] is True
+
+
+def test_no_proxy_is_asked_for_what_is_in_the_cluster() -> None:
+    around = environment(JOBS["train-policies"])["NO_PROXY"].split(",")
+    assert {".svc", ".cluster.local", "operator.ship", ".corp.example"} <= set(around)
+
+
+def test_what_is_named_goes_before_what_is_announced() -> None:
+    """A variable is there once, else an apply is refused."""
+    names = [entry["name"] for entry in container(JOBS["train-policies"])["env"]]
+    assert len(names) == len(set(names))
+    assert environment(JOBS["train-policies"])["https_proxy"] == {"configMapKeyRef": {"name": "proxy", "key": "url"}}
 
 
 def test_building_is_pure() -> None:

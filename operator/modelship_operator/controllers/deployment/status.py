@@ -10,7 +10,8 @@ from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.deployment.observed import Observed
 from modelship_operator.controllers.deployment.rollout import Rollout
 from modelship_operator.controllers.framework import Event, Json
-from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT, selector
+from modelship_operator.resources.common import selector
+from modelship_operator.resources.serving import GRPC_PORT, HTTP_PORT
 
 
 class Facts(NamedTuple):

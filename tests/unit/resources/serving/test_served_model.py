@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.api_cases import POD
 
 from modelship_operator.api.deployment import ModelDeploymentSpec
 from modelship_operator.resources.common import Owner
@@ -47,6 +48,7 @@ FULL: dict[str, Any] = {
     },
     "progressDeadlineSeconds": 900,
 }
+POLICIES: dict[str, Any] = {"compute": {"pod": POD}}
 
 
 def made(settings: PodSettings = SETTINGS, **spec: Any) -> tuple[dict[str, Any], ...]:
@@ -63,7 +65,7 @@ def containers(**spec: Any) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in [*pod["initContainers"], *pod["containers"]]}
 
 
-@pytest.mark.parametrize(("name", "spec"), [("defaults", {}), ("full", FULL)])
+@pytest.mark.parametrize(("name", "spec"), [("defaults", {}), ("full", FULL), ("policies", POLICIES)])
 def test_the_whole_manifests(name: str, spec: dict[str, Any]) -> None:
     path, text = GOLDEN / f"{name}.yaml", yaml.safe_dump_all(made(**spec), sort_keys=False, width=132)
     if os.environ.get("MODELSHIP_UPDATE_GOLDEN"):
@@ -71,7 +73,15 @@ def test_the_whole_manifests(name: str, spec: dict[str, Any]) -> None:
     assert text == path.read_text()
 
 
-@pytest.mark.parametrize("spec", [{}, FULL], ids=["defaults", "full"])
+def test_the_step_that_verifies_is_nobodys_to_change() -> None:
+    """Variables and volumes reach Triton alone: with them a program could pass other bytes off as verified."""
+    plain, asked = (containers(**spec) for spec in ({}, POLICIES))
+    assert asked["model-repository"] == plain["model-repository"]
+    assert asked["gateway"] == plain["gateway"]
+    assert asked["triton"] != plain["triton"]
+
+
+@pytest.mark.parametrize("spec", [{}, FULL, POLICIES], ids=["defaults", "full", "policies"])
 def test_every_container_is_restricted(spec: dict[str, Any]) -> None:
     """The restricted Pod Security Standard, and a read-only root besides."""
     pod = child("Deployment", **spec)["spec"]["template"]["spec"]
