@@ -64,7 +64,7 @@ REQUESTS = {
     **{kind: {"list", "watch"} for kind in ("modeltrainings", "modelevaluations", "modeldeployments")},  # Kopf, and the sweep
     **{f"{kind}/status": {"patch"} for kind in ("modeltrainings", "modelevaluations", "modeldeployments")},
     "jobs": {"list", "watch", "create", "patch", "delete"},  # patched: suspend; deleted: TTL, suspend of a queued run
-    "pods": {"list", "watch"},
+    "pods": {"list", "watch", "delete"},  # deleted: one whose work has ended, while a foreign container of it goes on
     "deployments": {"list", "watch", "create", "patch"},  # server-side apply is create and patch
     "services": {"get", "list", "watch", "create", "patch"},  # get: of that name, whose is it
     "networkpolicies": {"list", "watch", "create", "patch"},

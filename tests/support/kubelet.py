@@ -189,8 +189,10 @@ class Namespace:
         """The pod runs."""
         self.pod_status(name, phase="Running", startTime=now())
 
-    def end(self, name: str, exit_code: int, message: str = "", reason: str = "Error", container: str = "trainer") -> None:
-        """The pod ended, with this termination message."""
+    def end(
+        self, name: str, exit_code: int, message: str = "", reason: str = "Error", container: str = "trainer", proxy: str = ""
+    ) -> None:
+        """The pod ended, with this termination message; with `proxy` (a field of the status) a container of a mesh goes on in it."""
         finished = {"exitCode": exit_code, "message": message, "reason": reason, "startedAt": now(), "finishedAt": now()}
         status = {
             "name": container,
@@ -200,7 +202,10 @@ class Namespace:
             "restartCount": 0,
             "state": {"terminated": finished},
         }
-        self.pod_status(name, phase="Failed" if exit_code else "Succeeded", containerStatuses=[status])
+        over = {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [status]}
+        mesh = {**status, "name": "proxy", "ready": True, "state": {"running": {"startedAt": now()}}}
+        goes_on = {proxy: [*([status] if proxy == "containerStatuses" else []), mesh], "phase": "Running"} if proxy else {}
+        self.pod_status(name, **over | goes_on)
 
     def wait_for_container(self, name: str, reason: str, message: str) -> None:
         """kubelet cannot start the pod's container."""

@@ -54,6 +54,13 @@ def indexed_job(
     }
 
 
+def suspended(observed: Json) -> Json:
+    """The Job as it is, but without pods: none runs on, and none is started."""
+    metadata = observed["metadata"]
+    kept = {key: metadata[key] for key in ("name", "namespace", "labels", "ownerReferences") if key in metadata}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": kept, "spec": {**observed["spec"], "suspend": True}}
+
+
 def _failure_policy() -> Json:
     """First match counts; what matches nothing counts against backoffLimit."""
 

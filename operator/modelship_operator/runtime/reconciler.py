@@ -210,13 +210,20 @@ class Reconciler:
 
     async def _delete(self, obj: Json, key: ObjectKey) -> None:
         known = self._store.get(key)
-        if known is None or "deletionTimestamp" in known["metadata"] or not owned_by(known, obj["metadata"]["uid"]):
+        if known is None or "deletionTimestamp" in known["metadata"] or not self._is_ours(known, obj["metadata"]["uid"]):
             return
         try:
             await self._client.delete(WATCHED[key.kind], key.namespace, key.name, known["metadata"]["uid"])
         except ApiError as error:
             if not error.gone:
                 raise
+
+    def _is_ours(self, known: Json, uid: str) -> bool:
+        """A child belongs to its resource; a pod to a Job that does."""
+        if known["kind"] != "Pod":
+            return owned_by(known, uid)
+        jobs = (job for job in self._store.children(uid, "Job") if owned_by(job, uid))
+        return any(owned_by(known, job["metadata"]["uid"]) for job in jobs)
 
     # --- status ----------------------------------------------------------------------------------------------------------------
 

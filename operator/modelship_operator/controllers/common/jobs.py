@@ -43,6 +43,12 @@ def condition_of(job: Json, kind: str) -> Json | None:
     return next((condition for condition in stored if condition["type"] == kind and condition["status"] == "True"), None)
 
 
+def finished_indexes(job: Json) -> set[int]:
+    """Completion indexes whose pods succeeded, by the Job's own account (`0-2,4`)."""
+    spans = (span.split("-") for span in (job.get("status", {}).get("completedIndexes") or "").split(",") if span)
+    return {index for span in spans for index in range(int(span[0]), int(span[-1]) + 1)}
+
+
 def endings_of(pods: Iterable[Json]) -> list[Ending]:
     """How the pods that ended did so, oldest first."""
     ends = (end for pod in pods if (end := ending(pod, CONTAINER)))

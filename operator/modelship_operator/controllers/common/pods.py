@@ -172,10 +172,14 @@ def _container_error(container: str, text: str) -> Finding:
 
 
 def ending(pod: Json, container: str) -> Ending | None:
-    """How the pod ended; None where it has not. `container` is the one whose exit status and message count."""
-    if pod["status"].get("phase") not in ("Succeeded", "Failed"):
-        return None
+    """How the work in a pod that is never restarted ended; None where it has not.
+
+    `container` is the one whose exit status and message count: with its end the work is over, whatever a foreign container does.
+    A failure of a pod without one is told when the pod has ended, as only then kubelet says whether it was disrupted.
+    """
     terminated = _terminated(pod, container)
+    if not _is_over(pod) and not (_end_of(pod, container) and (_has_others(pod) or terminated["exitCode"] == 0)):
+        return None
     text = terminated.get("message") or pod["status"].get("message", "")
     return Ending(
         index=index_of(pod),
@@ -185,6 +189,19 @@ def ending(pod: Json, container: str) -> Ending | None:
         disruption=_disruption(pod),
         finished_at=time_of(terminated.get("finishedAt") or pod["metadata"]["creationTimestamp"]),
     )
+
+
+def is_running(pod: Json, container: str) -> bool:
+    """Whether the work in the pod goes on."""
+    return pod["status"].get("phase") == "Running" and ending(pod, container) is None
+
+
+def is_outlived(pod: Json, container: str) -> bool:
+    """Whether the work has ended while a container that is not ours goes on, and with it the pod."""
+    if _is_over(pod) or "deletionTimestamp" in pod["metadata"] or not _end_of(pod, container):
+        return False
+    others = [status for status in pod["status"].get("containerStatuses", []) if status["name"] != container]
+    return any("running" in status.get("state", {}) for status in others)
 
 
 def describe_ending(ended: Ending) -> str:
@@ -200,14 +217,27 @@ def describe_ending(ended: Ending) -> str:
     return f"ended with exit status {ended.exit_code}{said}"
 
 
+def _is_over(pod: Json) -> bool:
+    return pod["status"].get("phase") in ("Succeeded", "Failed")
+
+
+def _has_others(pod: Json) -> bool:
+    return len(pod["status"].get("containerStatuses", [])) > 1
+
+
+def _end_of(pod: Json, container: str) -> Json | None:
+    ends = (
+        status.get("state", {}).get("terminated")
+        for status in pod["status"].get("containerStatuses", [])
+        if status["name"] == container
+    )
+    return next(ends, None)
+
+
 def _terminated(pod: Json, container: str) -> Json:
-    statuses = container_statuses(pod)
-    ends: list[Json] = [end for status in statuses if (end := status.get("state", {}).get("terminated"))]
-    main: list[Json] = [
-        end for status in statuses if status["name"] == container and (end := status.get("state", {}).get("terminated"))
-    ]
+    ends: list[Json] = [end for status in container_statuses(pod) if (end := status.get("state", {}).get("terminated"))]
     failed = [end for end in ends if end.get("exitCode")]
-    return next(iter(main or failed or ends), {})
+    return _end_of(pod, container) or next(iter(failed or ends), {})
 
 
 def _disruption(pod: Json) -> str | None:

@@ -89,9 +89,9 @@ class Observed:
         return subject_of_job(self.folds.job) or subject_of_job(self.score.job)
 
     @property
-    def jobs(self) -> tuple[ObjectKey, ...]:
+    def jobs(self) -> tuple[Json, ...]:
         """Those of our Jobs that are there."""
-        return tuple(run.key for run in (self.folds, self.score) if run.job is not None)
+        return tuple(run.job for run in (self.folds, self.score) if run.job is not None)
 
     def _run(self, name: str, named: Json | None) -> Run:
         ours = named is not None and named["metadata"].get("labels", {}).get(UID_LABEL) == self.owner.uid
@@ -116,20 +116,20 @@ def references(evaluation: Json) -> list[ObjectKey]:
 
 
 def observe(store: StoreView, evaluation: Json, settings: PodSettings) -> Observed:
-    """Read the store, once for each thing; of a finished evaluation only the Jobs that its TTL deletes."""
+    """Read the store, once for each thing; of a finished evaluation only its Jobs and their pods."""
     metadata = evaluation["metadata"]
     namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
     folds, score = (store.get(ObjectKey("Job", namespace, child)) for child in (folds_name(name), score_name(name)))
-    jobs = Observed(evaluation, settings, named_folds=folds, named_score=score)
+    pods = tuple(store.children(uid, "Pod"))
+    jobs = Observed(evaluation, settings, named_folds=folds, named_score=score, all_pods=pods)
     if jobs.finished:
         return jobs
     found = {key.kind: store.get(key) for key in references(evaluation)}
-    pods, pushed = store.children(uid, "Pod"), store.progress(uid)
+    pushed = store.progress(uid)
     return replace(
         jobs,
         training=found.get("ModelTraining"),
         baseline=found.get(KIND),
-        all_pods=tuple(pods),
         progress=next((pushed[pod].progress for each in reversed(pods) if (pod := each["metadata"]["name"]) in pushed), None),
         refusal=store.failure(uid),
     )

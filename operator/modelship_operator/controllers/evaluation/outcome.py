@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from modelship_operator.api.evaluation import ModelEvaluationStatus
-from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, failure_of
+from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, failure_of, finished_indexes
 from modelship_operator.controllers.common.outcome import parse_outcome, short_digest
 from modelship_operator.controllers.common.pods import Ending, Finding, time_of
 from modelship_operator.controllers.evaluation.observed import Observed, Run
@@ -61,6 +61,15 @@ def outcome(seen: Observed, now: datetime) -> Measured | Failed | Collecting | L
         until = time_of(complete["lastTransitionTime"]) + GRACE
         return Collecting(until) if now < until else Lost(seen.score.job)
     return None
+
+
+def is_complete(folds: Run) -> bool:
+    """Whether every fold is done, by the Job's account and by what its pods have ended with."""
+    if folds.job is None or condition_of(folds.job, "Complete"):
+        return folds.job is not None
+    done = finished_indexes(folds.job) | {end.index for end in folds.endings if end.succeeded}
+    completions: int = folds.job["spec"].get("completions", 1)
+    return len(done) >= completions
 
 
 _IMAGE = "compute.image must be made FROM the trainer image"

@@ -7,18 +7,20 @@ Each Job notes what it was started with, so that the second measures what the fi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
-from modelship_operator.controllers.common.finished import after_the_end, seconds_left
-from modelship_operator.controllers.common.jobs import condition_of, next_look, why_job_waits
-from modelship_operator.controllers.common.pods import Finding, ending
+from modelship_operator.controllers.common.finished import after_the_end, first_look
+from modelship_operator.controllers.common.jobs import next_look, why_job_waits
+from modelship_operator.controllers.common.pods import Finding, ending, is_running
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
+from modelship_operator.controllers.common.sidecars import Ends, end_job, end_pods
 from modelship_operator.controllers.evaluation import status
 from modelship_operator.controllers.evaluation.observed import Observed, Run
-from modelship_operator.controllers.evaluation.outcome import Collecting, Failed, Lost, Measured, outcome
+from modelship_operator.controllers.evaluation.outcome import Collecting, Failed, Lost, Measured, is_complete, outcome
 from modelship_operator.controllers.evaluation.subject import subject_of
 from modelship_operator.controllers.evaluation.verdict import PASSED
 from modelship_operator.controllers.framework import Event, Json, Plan
@@ -31,7 +33,7 @@ HELD = State("Suspended", Mark.HELD, "Suspended", "suspend is true; set it to fa
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be. In this order: what is over stays over; what ended is written down; only then is anything started."""
     if seen.finished:
-        return after_the_end(seen.evaluation, seen.jobs, now)
+        return after_the_end(seen.evaluation, seen.jobs, seen.all_pods, now)
     try:
         _ = seen.spec
     except ValidationError as error:
@@ -60,14 +62,14 @@ def _write_down(seen: Observed, end: Measured | Failed, now: datetime) -> Plan:
     ready = said["conditions"][0]
     passed = said.get("verdict") == PASSED
     event = Event("Normal" if passed else "Warning", ready["reason"], ready["message"][:1024], "Evaluate")
-    # Nobody tells a reconcile of its own write: the TTL needs a look of its own.
-    return Plan(status=said, events=(event,), requeue_after=seconds_left(seen.evaluation, seen.jobs, end.at, now))
+    look = first_look(seen.evaluation, seen.jobs, seen.all_pods, end.at, now)
+    return Plan(status=said, events=(event,), requeue_after=look)
 
 
 def _go_on(seen: Observed, now: datetime) -> Plan:
     """The Job whose turn it is: the folds', and once they are done the score's."""
     k_fold = seen.spec.method.k_fold
-    folding = k_fold is not None and (seen.folds.job is None or not condition_of(seen.folds.job, "Complete"))
+    folding = k_fold is not None and not is_complete(seen.folds)
     if k_fold is not None and folding and seen.score.job is not None:
         folding = False  # the folds' Job was deleted after it had done its work
     run = seen.folds if folding else seen.score
@@ -80,7 +82,12 @@ def _go_on(seen: Observed, now: datetime) -> Plan:
     if seen.spec.suspend and subject.compute.queue is not None:
         return _hold(seen, run, now)
     job = (folds_job if folding else score_job)(seen.settings, seen.owner, seen.spec, subject)
-    return _start(seen, run, job, folding, now) if run.job is None else _watch(seen, run, job, folding, now)
+    if run.job is None:
+        return _start(seen, run, job, folding, now)
+    planned = _watch(seen, run, job, folding, now)
+    folds_end = Ends() if folding else end_job(seen.folds.job, seen.all_pods)
+    delete = (*end_pods(run.job, run.pods, now), *folds_end.delete)
+    return replace(planned, apply=(*planned.apply, *folds_end.apply), delete=delete)
 
 
 def _hold(seen: Observed, run: Run, now: datetime) -> Plan:
@@ -113,7 +120,7 @@ def _watch(seen: Observed, run: Run, job: Json, folding: bool, now: datetime) ->
     if why := why_job_waits(run.job, run.pods, now):
         said = status.in_state(seen, State("Waiting", Mark.RECONCILING, *why), now, text)
         return Plan(apply=(job,), status=said, events=_news(seen, why))
-    runs = any(pod["status"].get("phase") == "Running" for pod in run.pods) or not run.pods
+    runs = any(is_running(pod, CONTAINER) for pod in run.pods) or not run.pods
     state = _running("Running", f"{text}.") if runs and run.pods else _starting(run)
     look = next_look(run.job, run.pods, now)
     return Plan(apply=(job,), status=status.in_state(seen, state, now, text), requeue_after=look)

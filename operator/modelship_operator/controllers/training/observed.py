@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -78,9 +78,9 @@ class Observed:
         return None if self.name_taken else self.named
 
     @property
-    def jobs(self) -> tuple[ObjectKey, ...]:
+    def jobs(self) -> tuple[Json, ...]:
         """Our Job, where it is there."""
-        return (self.job_key,) if self.job else ()
+        return (self.job,) if self.job else ()
 
     @property
     def name_taken(self) -> bool:
@@ -109,13 +109,13 @@ def job_key(namespace: str, name: str) -> ObjectKey:
 
 
 def observe(store: StoreView, training: dict[str, Any], settings: PodSettings) -> Observed:
-    """Read the store, once for each thing; a finished training's pods are left alone."""
+    """Read the store, once for each thing."""
     metadata = training["metadata"]
     named = store.get(job_key(metadata["namespace"], metadata["name"]))
-    seen = Observed(training, settings, named, refusal=store.failure(metadata["uid"]))
+    pods = tuple(store.children(metadata["uid"], "Pod"))
+    seen = Observed(training, settings, named, pods, refusal=store.failure(metadata["uid"]))
     if seen.finished:
         return seen
-    pods = store.children(metadata["uid"], "Pod")
     pushed = store.progress(metadata["uid"])
     latest = next((pushed[name].progress for pod in reversed(pods) if (name := pod["metadata"]["name"]) in pushed), None)
-    return Observed(training, settings, named, tuple(pods), latest, seen.refusal)
+    return replace(seen, progress=latest)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
-from modelship_operator.controllers.common.finished import after_the_end, seconds_left
+from modelship_operator.controllers.common.finished import after_the_end, first_look
 from modelship_operator.controllers.common.jobs import next_look, why_job_waits
-from modelship_operator.controllers.common.pods import Finding, ending
+from modelship_operator.controllers.common.pods import Finding, ending, is_running
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
+from modelship_operator.controllers.common.sidecars import end_pods
 from modelship_operator.controllers.framework import Event, Json, Plan
 from modelship_operator.controllers.training import status
 from modelship_operator.controllers.training.observed import Observed
@@ -25,7 +27,7 @@ from modelship_trainer.protocol import RunRef, TrainTask
 def plan(seen: Observed, now: datetime) -> Plan:
     """What should be. In this order: what is over stays over; what ended is written down; only then is anything started."""
     if seen.finished:
-        return after_the_end(seen.training, seen.jobs, now)
+        return after_the_end(seen.training, seen.jobs, seen.all_pods, now)
     try:
         return _plan_unfinished(seen, now)
     except ValidationError as error:
@@ -38,12 +40,12 @@ def _plan_unfinished(seen: Observed, now: datetime) -> Plan:
     if isinstance(end, Succeeded):
         note = f"published {end.result.artifact.digest} at {end.result.artifact.uri}."
         event = Event("Normal", Reason.SUCCEEDED, note, "Train")
-        left = seconds_left(seen.training, seen.jobs, end.at, now)
-        return Plan(status=status.succeeded(seen, end, now), events=(event,), requeue_after=left)
+        look = first_look(seen.training, seen.jobs, seen.all_pods, end.at, now)
+        return Plan(status=status.succeeded(seen, end, now), events=(event,), requeue_after=look)
     if isinstance(end, Failed):
         event = Event("Warning", end.why.reason, end.why.message[:1024], "Train")
-        left = seconds_left(seen.training, seen.jobs, end.at, now)
-        return Plan(status=status.failed(seen, end, now), events=(event,), requeue_after=left)
+        look = first_look(seen.training, seen.jobs, seen.all_pods, end.at, now)
+        return Plan(status=status.failed(seen, end, now), events=(event,), requeue_after=look)
     if seen.refusal:
         return _refused(seen, now)
     if isinstance(end, Collecting):
@@ -53,7 +55,7 @@ def _plan_unfinished(seen: Observed, now: datetime) -> Plan:
         return _hold(seen, now)
     if seen.job is None:
         return _start(seen, now)
-    return _watch(seen, seen.job, now)
+    return replace(_watch(seen, seen.job, now), delete=end_pods(seen.job, seen.pods, now))
 
 
 def _hold(seen: Observed, now: datetime) -> Plan:
@@ -96,7 +98,7 @@ def _watch(seen: Observed, job: Json, now: datetime) -> Plan:
 
 
 def _going_on(seen: Observed) -> State:
-    running = [pod["metadata"] for pod in seen.pods if pod["status"].get("phase") == "Running"]
+    running = [pod["metadata"] for pod in seen.pods if is_running(pod, CONTAINER)]
     if not running:
         return _starting(seen)
     if all("deletionTimestamp" in metadata for metadata in running):

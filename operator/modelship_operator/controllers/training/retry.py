@@ -18,6 +18,9 @@ from modelship_operator.resources.job import FAIL_CODES
 from modelship_trainer.protocol import ArtifactRef, Failure, TrainResult
 
 
+_POLICY = "PodFailurePolicy"
+
+
 class Succeeded(NamedTuple):
     """The run published its artifact."""
 
@@ -48,6 +51,8 @@ def outcome(seen: Observed, now: datetime) -> Succeeded | Failed | Collecting | 
         return None
     if silent := [end for end in seen.endings if end.succeeded]:
         return Failed(_no_result(silent[0]), silent[0].finished_at)
+    if final := [end for end in seen.endings if end.exit_code in FAIL_CODES]:
+        return Failed(describe(final[-1], seen), final[-1].finished_at)
     if complete := condition_of(job, "Complete"):
         return _once_seen(False, complete, _result_lost(seen), now)
     if failed := condition_of(job, "Failed"):
@@ -89,8 +94,8 @@ def _once_seen(explained: bool, condition: Json, why: Finding, now: datetime) ->
 
 def _explained(failed: Json, endings: list[Ending], job: Json) -> bool:
     """Whether all that the Job's words rest on has been seen."""
-    if failed["reason"] == "PodFailurePolicy":
-        return any(end.exit_code in FAIL_CODES for end in endings)
+    if failed["reason"] == _POLICY:
+        return False
     if failed["reason"] == Reason.BACKOFF_LIMIT_EXCEEDED:
         return 0 < len(counted(endings)) >= _failed(job)
     return True
@@ -103,8 +108,7 @@ def _why_failed(failed: Json, seen: Observed) -> Finding:
             Reason.DEADLINE_EXCEEDED,
             f"the run took longer than activeDeadlineSeconds ({limit}); raise it or lower training.epochs.",
         )
-    final = [end for end in seen.endings if end.exit_code in FAIL_CODES]
-    ends = final if failed["reason"] == "PodFailurePolicy" else counted(seen.endings)
+    ends = [] if failed["reason"] == _POLICY else counted(seen.endings)  # what made the policy end it was not seen
     if not ends:
         reason = Reason.BACKOFF_LIMIT_EXCEEDED if failed["reason"] == Reason.BACKOFF_LIMIT_EXCEEDED else Reason.WORKER_FAILED
         return Finding(reason, f"{failed['message'].rstrip('.')}; its pods were deleted before they said why.")

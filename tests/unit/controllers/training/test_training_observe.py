@@ -62,11 +62,11 @@ def test_progress_is_that_of_the_newest_pod_that_pushed() -> None:
     assert look(filled).progress == PROGRESS
 
 
-def test_a_finished_run_does_not_look_at_pods() -> None:
+def test_of_a_finished_run_its_job_and_pods_are_seen_as_one_may_have_to_be_ended() -> None:
     seen = look(store(job(), pod()), status={"completionTime": at(-60)})
     assert seen.finished
     assert seen.job is not None
-    assert seen.all_pods == ()
+    assert len(seen.pods) == 1
 
 
 def test_a_refusal_is_seen() -> None:
