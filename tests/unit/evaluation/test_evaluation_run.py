@@ -313,7 +313,20 @@ def test_values_that_the_model_cannot_take(classifier, tmp_path):
 
     reason, message = failure(classifier.task(tmp_path, source=wine_as(tmp_path / "new.csv", blank)))
     assert reason is FailureReason.DATA_INVALID
-    assert message.startswith("the model's output is not finite for 2 of 178 rows; impute missing values")
+    assert message.startswith('column "alcohol" has no value in row 4 of ')
+    assert message.endswith("new.csv, and so have 2 of 178 rows; nothing fills it: add impute or dropMissing, or fill it in.")
+
+
+def test_values_that_no_answer_is_finite_for(classifier, tmp_path):
+    """They fit in float32, and what the model makes of them does not: scored as what they are, not as the first class."""
+
+    def far(frame):
+        frame.loc[5, ["alcohol", "malic_acid"]] = [3e38, -3e38]
+
+    reason, message = failure(classifier.task(tmp_path, source=wine_as(tmp_path / "new.csv", far)))
+    assert reason is FailureReason.DATA_INVALID
+    assert message.startswith("the model's output is not finite for 1 of 178 rows of ")
+    assert "first for row 6; correct values there" in message
 
 
 def test_data_of_one_label_cannot_have_an_roc_auc(classifier, tmp_path):

@@ -495,7 +495,7 @@ BAD_TABLES = {
     ),
     "missing values left": (
         {"features": ["age", "income"], "split": {"test": 0, "validation": 0}},
-        'column "age" is missing or not finite in 1 of 10 rows of pvc://datasets/churn.csv after preprocessing; add impute or .*',
+        'column "age" has no value in row .* of pvc://datasets/churn.csv; nothing fills it: add impute or .*',
     ),
     "unknown column in a step": (
         {"preprocessing": [{"impute": {"columns": ["incme"]}}]},

@@ -123,9 +123,40 @@ def test_later_cast() -> None:
     assert fitted.transform(dataset.features).tolist() == [[1, 0], [1, 0], [0, 1]]
 
 
-@pytest.mark.parametrize("text", ["high", "1_000", "١٢"])
+def test_numbers_that_became_categories_are_no_longer_numbers() -> None:
+    """Steps for all numeric columns leave them alone, equal numbers are one category, and only encoding makes features of them."""
+    dataset = table({"code": [1.5, nan, 0.3, 1.5], "age": [1.0, 2.0, nan, 4.0]})
+    steps: list[dict[str, Any]] = [
+        {"impute": {"columns": ["code"], "strategy": "mostFrequent"}},
+        {"cast": {"columns": ["code"], "to": "category"}},
+        {"impute": {"strategy": "constant", "value": "7"}},
+        {"clip": {}},
+    ]
+    with pytest.raises(UserError, match='column "code" is cast to category, and no later step encodes it; add oneHot or ordinal'):
+        fit_steps(dataset, steps)
+    with pytest.raises(UserError, match='column "code" of .* was cast to category, and this step needs numbers; move it before'):
+        fit_steps(dataset, [*steps, {"normalize": {"columns": ["code"]}}])
+    fitted, _ = fit_steps(dataset, [*steps, {"oneHot": {"columns": ["code"]}}])
+    assert fitted.feature_names() == ["code=0.3", "code=1.5", "age"]
+    assert [step.step for step in (fitted.columns or [])[0].steps] == ["fill", "oneHot"]
+    assert fitted.transform(dataset.features)[:, :2].tolist() == [[0, 1], [0, 1], [1, 0], [0, 1]]
+
+
+def test_what_text_was_filled_with_becomes_a_number() -> None:
+    dataset = table({"level": ["1", "", "10"]})
+    cast = {"cast": {"columns": ["level"], "to": "number"}}
+    fitted, _ = fit_steps(dataset, [{"impute": {"columns": ["level"], "strategy": "constant", "value": "2.50"}}, cast])
+    assert [column.to_json() for column in fitted.columns or []] == [
+        {"name": "level", "type": "number", "steps": [{"step": "fill", "value": 2.5}], "required": False}
+    ]
+    assert fitted.transform(dataset.features).tolist() == [[1], [2.5], [10]]
+    with pytest.raises(UserError, match='column "level" was imputed with "none", which is no number; move the cast before impute'):
+        fit_steps(dataset, [{"impute": {"columns": ["level"], "strategy": "constant", "value": "none"}}, cast])
+
+
+@pytest.mark.parametrize("text", ["high", "1_000", "١٢", "12abc", "1,5", "0x10", "nan", "inf", "1e39"])
 def test_text_that_a_later_cast_cannot_read(text: str) -> None:
-    """ONNX reads "1_000" as 1; Python alone would read 1000."""
+    """Other languages read "1_000" as 1, and "12abc" as 12."""
     dataset = table({"level": ["1", "2", "3", "4", text]})
     steps = [
         {"impute": {"columns": ["level"], "strategy": "constant", "value": "1"}},

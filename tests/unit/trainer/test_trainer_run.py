@@ -105,8 +105,9 @@ def test_rows_that_cannot_be_scored_are_told_before_training(tmp_path: Path, row
         split = {"seed": seed, "validation": 0.3, "test": 0.6}
         assert refused(task(tmp_path, table(tmp_path / "gaps.csv", frame, split=split))) == (
             FailureReason.DATA_INVALID,
-            f'column "a" is missing or not finite in {len(rows)} of 600 rows of file://{tmp_path}/gaps.csv after preprocessing; '
-            "add impute or dropMissing, and clip values that log cannot take.",
+            f'column "a" has no value in row {rows[0] + 1} of file://{tmp_path}/gaps.csv'
+            f"{', and so have 60 of 600 rows' if len(rows) > 1 else ''}; nothing fills it: add impute or dropMissing, or fill it "
+            "in.",
         )
 
 

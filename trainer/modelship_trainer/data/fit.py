@@ -11,9 +11,8 @@ import pandas as pd
 
 from modelship_trainer import memory, recipe
 from modelship_trainer.data.dataset import Array, Dataset, Kind, Rows
-from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted
+from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted, is_missing
 from modelship_trainer.data.steps import (
-    Cast,
     ColumnStep,
     Fill,
     Limit,
@@ -25,13 +24,13 @@ from modelship_trainer.data.steps import (
     Values,
     convert,
     no_number,
+    parse_number,
     tfidf,
 )
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import CastType, ImputeStrategy, NormalizeMethod, Step
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+from modelship_trainer.values import text_of
 
 
 def distinct(dataset: Dataset, steps: list[Step]) -> Dataset:
@@ -71,6 +70,13 @@ def fit(steps: list[Step], dataset: Dataset, train: Rows) -> tuple[Fitted, Rows]
             raise UserError(
                 FailureReason.DATA_INVALID, f"{table.where} leaves no training row of {dataset.source}; fill values instead."
             )
+    for column in table.columns.values():
+        if column.category and column.values.ndim == 1:
+            raise UserError(
+                FailureReason.RECIPE_INVALID,
+                f"data.preprocessing: column {quote(column.name)} is cast to category, and no later step encodes it; add oneHot or "
+                "ordinal, or leave out the cast.",
+            )
     return Fitted(columns=[column.done() for column in table.columns.values()]), table.rows
 
 
@@ -81,14 +87,20 @@ class _Column:
     values: Values
     steps: list[ColumnStep] = field(default_factory=list)
     required: bool = False
+    category: bool = False
+    """Its numbers stand for categories: steps for all numeric columns leave it alone."""
+
+    @property
+    def text(self) -> bool:
+        return self.values.dtype == object
 
     @property
     def numeric(self) -> bool:
-        return self.values.dtype != object and self.values.ndim == 1
+        return not self.text and self.values.ndim == 1 and not self.category
 
     @property
     def missing(self) -> Any:
-        return np.isnan(self.values) if self.numeric else self.values == ""
+        return is_missing(self.values)
 
     def add(self, step: ColumnStep) -> None:
         """Apply a fitted step to the training values, and keep it."""
@@ -154,7 +166,12 @@ class _Table:
         """The chosen columns, checked to be numbers with at least one value."""
         columns = self.chosen(names)
         for column in columns:
-            if not column.numeric:
+            if column.category:
+                raise self.error(
+                    f"column {quote(column.name)} of {self.source} was cast to category, and this step needs numbers; move it "
+                    "before the cast, or leave the column out of columns."
+                )
+            if column.text:
                 example = quote(no_number(column.values))
                 raise self.error(
                     f"column {quote(column.name)} of {self.source} is text, such as {example}, and this step needs numbers; "
@@ -169,7 +186,7 @@ class _Table:
                 raise self.error(
                     f"column {quote(column.name)} of {self.source} has no value in any training row; leave it out of data.features."
                 )
-            if column.numeric and np.isinf(column.values).any():
+            if not column.text and np.isinf(column.values).any():
                 raise self.error(f"column {quote(column.name)} of {self.source} has infinite values; remove them.")
         return columns
 
@@ -229,7 +246,7 @@ def _impute(table: _Table, step: recipe.Impute) -> None:
             for column in table.with_values(table.chosen(step.columns)):
                 values = column.values[~column.missing]
                 found, counts = np.unique(values, return_counts=True)
-                column.add(Fill(value=found[counts.argmax()].item() if column.numeric else str(found[counts.argmax()])))
+                column.add(Fill(value=str(found[counts.argmax()]) if column.text else found[counts.argmax()].item()))
         case ImputeStrategy.MEAN | ImputeStrategy.MEDIAN:
             from sklearn.impute import SimpleImputer
 
@@ -239,13 +256,13 @@ def _impute(table: _Table, step: recipe.Impute) -> None:
 
 
 def _constant(table: _Table, column: _Column, value: str) -> float | str:
-    if not column.numeric:
-        return value
+    if column.text:
+        return text_of(value)
     try:
-        number = float(value)
+        number = parse_number(value)
     except ValueError:
         number = np.nan
-    if not abs(number) <= _FLOAT32_MAX:
+    if np.isnan(number):
         raise UserError(
             FailureReason.RECIPE_INVALID,
             f"{table.where}.value: {quote(value)} is no finite number, and column {quote(column.name)} has numbers.",
@@ -263,15 +280,43 @@ def _clip(table: _Table, step: recipe.Clip) -> None:
 
 
 def _cast(table: _Table, step: recipe.Cast) -> None:
-    to: Literal["number", "text"] = "number" if step.to is CastType.NUMBER else "text"
+    """No step is kept: a column's type is what clients send and the graph takes, and text is read as numbers before the graph.
+
+    Numbers that other steps changed stay numbers when they become categories: equal numbers are one category.
+    """
     for column in table.chosen(step.columns):
-        if column.numeric == (to == "number"):
-            continue
-        column.values = convert(pd.Series(column.values, table.lines, name=column.name), to)
-        if column.steps:
-            column.steps.append(Cast(to=to))
-        else:
-            column.type = to
+        if step.to is CastType.NUMBER:
+            column.category = False
+            if column.text:
+                column.steps = _fills_of_numbers(table, column)
+                _retype(table, column, "number")
+        elif not column.text:
+            if column.steps:
+                column.category = True
+            else:
+                _retype(table, column, "text")
+
+
+def _retype(table: _Table, column: _Column, to: Literal["number", "text"]) -> None:
+    column.type, column.values = to, convert(pd.Series(column.values, table.lines, name=column.name), to)
+
+
+def _fills_of_numbers(table: _Table, column: _Column) -> list[ColumnStep]:
+    """What filled a column of text, which can only have been filled so far, as numbers."""
+    fills: list[ColumnStep] = []
+    for step in column.steps:
+        value = step.value if isinstance(step, Fill) else ""
+        try:
+            number = parse_number(value)
+        except ValueError:
+            raise UserError(
+                FailureReason.RECIPE_INVALID,
+                f"{table.where}: column {quote(column.name)} was imputed with {quote(value)}, which is no number; move the cast "
+                "before impute, and impute a number.",
+            ) from None
+        if not np.isnan(number):
+            fills.append(Fill(value=number))
+    return fills
 
 
 def _log(table: _Table, step: recipe.Log) -> None:
@@ -289,7 +334,7 @@ def _one_hot(table: _Table, step: recipe.OneHot) -> None:
     from sklearn.preprocessing import OneHotEncoder
 
     for column in table.with_values(table.chosen(step.columns)):
-        values = column.values[~column.missing] if column.numeric else column.values
+        values = column.values if column.text else column.values[~column.missing]
         encoder = OneHotEncoder(handle_unknown="ignore", max_categories=step.max_categories).fit(values.reshape(-1, 1))
         infrequent = encoder.infrequent_categories_[0] if step.max_categories else None
         rare = set() if infrequent is None else set(infrequent.tolist())
@@ -305,13 +350,14 @@ def _ordinal(table: _Table, step: recipe.Ordinal) -> None:
     from sklearn.preprocessing import OrdinalEncoder
 
     for column in table.with_values(table.chosen(step.columns)):
-        values = column.values[~column.missing] if column.numeric else column.values
+        values = column.values if column.text else column.values[~column.missing]
         column.add(Ordinal(categories=OrdinalEncoder().fit(values.reshape(-1, 1)).categories_[0].tolist()))
+        column.category = False
 
 
 def _tokenize(table: _Table, step: recipe.Tokenize) -> None:
     for column in table.with_values(table.chosen(step.columns)):
-        if column.numeric:
+        if not column.text:
             raise table.error(f"column {quote(column.name)} of {table.source} has numbers; tokenize needs text.")
         vectorizer = tfidf(step.ngrams, step.lowercase, max_features=step.vocabulary_size)
         try:

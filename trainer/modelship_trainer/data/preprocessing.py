@@ -17,14 +17,13 @@ import pandas as pd
 from pydantic import Field
 
 from modelship_trainer.data.dataset import Array
-from modelship_trainer.data.steps import Cast, ColumnStep, Log, Values, convert, no_number
+from modelship_trainer.data.steps import FLOAT32_MAX, ColumnStep, Log, Values, convert, no_number
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import Model
 
 Floats = npt.NDArray[np.float32]
-FLOAT32_MAX = np.finfo(np.float32).max
 
 
 class Column(Model):
@@ -42,17 +41,17 @@ class Column(Model):
 
     def features(self, series: pd.Series) -> Values:
         """`[N, k]` features, or still `[N]` values where no step made them numbers."""
-        values = self.raw(series)
+        return self.apply(self.raw(series))
+
+    def apply(self, values: Values) -> Values:
+        """The same of raw values, `[N]`."""
         for step in self.steps:
-            if isinstance(step, Cast):  # its message names column and row
-                values = convert(pd.Series(values, series.index, name=self.name), step.to)
-            else:
-                values = step.apply(values)
+            values = step.apply(values)
         return values
 
     def answers_missing(self) -> bool:
         """Whether rows without a value have features: something fills it, or no value is a category, too."""
-        return not self.required and self._finite(np.array([np.nan if self.type == "number" else ""]))
+        return not self.required and self._answers(_nothing(self.type))
 
     def above(self) -> float | None:
         """The largest float32 of which a log makes no finite number, None where there is none: values must be larger.
@@ -63,17 +62,40 @@ class Column(Model):
         if self.type != "number" or not logs:
             return None
         until = self.model_copy(update={"steps": self.steps[: logs[-1] + 1]})
-        low, high = _ordinal(-FLOAT32_MAX), _ordinal(FLOAT32_MAX)
-        if until._finite(_float(low)):
+        low, high = _ordinal(np.float32(-FLOAT32_MAX)), _ordinal(np.float32(FLOAT32_MAX))
+        if until._answers(_float(low)):
             return None
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if until._finite(_float(middle)) else (middle, high)
+            low, high = (low, middle) if until._answers(_float(middle)) else (middle, high)
         return float(_float(low)[0])
 
-    def _finite(self, value: Values) -> bool:
+    def _answers(self, value: Values) -> bool:
+        """Whether one raw value, `[1]`, becomes finite features, or is still text."""
         with np.errstate(all="ignore"):
-            return bool(np.isfinite(self.features(pd.Series(value, name=self.name))).all())
+            features = self.apply(value)
+        return features.dtype == object or bool(np.isfinite(features).all())
+
+    def check(self, values: Values, rows: pd.Index, source: str) -> None:
+        """Raises UserError: DataInvalid where a raw value has no answer; `rows` are those of the file, from 0."""
+        missing, above = is_missing(values), self.above()
+        found = []
+        if missing.any() and not self.answers_missing():
+            found.append((missing, "no value", "; nothing fills it: add impute or dropMissing, or fill it in."))
+        if self.type == "number":
+            found.append((np.isinf(values), "an infinite value", "; correct it, or leave the cell empty and impute."))
+        if above is not None:
+            low = values <= np.float32(above)
+            found.append((low, "{value:g}", f", and its log needs values above {above:g}; clip it first, or correct it."))
+        for bad, what, cure in found:
+            if bad.any():
+                first = _first(bad, rows)
+                more = f", and so have {int(bad.sum()):,} of {len(bad):,} rows" if bad.sum() > 1 else ""
+                raise UserError(
+                    FailureReason.DATA_INVALID,
+                    f"column {quote(self.name)} has {what.format(value=values[first])} in row {rows[first] + 1} of {source}"
+                    f"{more}{cure}",
+                )
 
     def feature_names(self) -> list[str]:
         """Names of its features."""
@@ -125,8 +147,13 @@ class Fitted(Model):
         keep = np.ones(len(features), dtype=bool)
         for column in self.columns or []:
             if column.required and isinstance(features, pd.DataFrame) and column.name in features:
-                keep &= ~_missing(column.raw(features[column.name]))
+                keep &= ~is_missing(column.raw(features[column.name]))
         return keep
+
+    def check(self, features: pd.DataFrame, source: str) -> None:
+        """Raises UserError: DataInvalid where a value of a table's usable rows has no answer, naming column and row."""
+        for column in self.columns or []:
+            column.check(column.raw(features[column.name]), features.index, source)
 
     def transform(self, features: pd.DataFrame | Array, source: str = "the data") -> Floats:
         """Features of all rows: `[N, F]` for a table, `[N, *shape]` for an array.
@@ -145,7 +172,9 @@ class Fitted(Model):
                     FailureReason.DATA_INVALID,
                     f"column {quote(column.name)} is not in {source}; columns: {', '.join(map(str, features.columns))}.",
                 )
-            blocks.append(_finite(column, column.features(features[column.name]), source))
+            raw = column.raw(features[column.name])
+            column.check(raw, features.index, source)
+            blocks.append(_finite(column, column.apply(raw), features.index, source))
         return np.concatenate(blocks, axis=1)
 
     def _transform_array(self, x: Array, source: str) -> Floats:
@@ -157,16 +186,17 @@ class Fitted(Model):
             )
         center, scale = self.array.parameters()
         values: Floats = (x.astype(np.float32) - center) / scale
-        bad = int((~np.isfinite(values).reshape(len(values), -1).all(axis=1)).sum())
-        if bad:
+        bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if bad.any():
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"{bad:,} of {len(values):,} rows of {source} have missing or infinite values; remove them.",
+                f"{int(bad.sum()):,} of {len(values):,} rows of {source} have missing or infinite values, first row "
+                f"{int(bad.argmax()) + 1}; remove them.",
             )
         return values
 
 
-def _finite(column: Column, values: Values, source: str) -> Floats:
+def _finite(column: Column, values: Values, rows: pd.Index, source: str) -> Floats:
     """A column's features, `[N, k]`, checked to be numbers."""
     if values.dtype == object:
         raise UserError(
@@ -175,12 +205,12 @@ def _finite(column: Column, values: Values, source: str) -> Floats:
             "or tokenize, cast it to number, or leave it out of data.features.",
         )
     block: Floats = values if values.ndim == 2 else values[:, np.newaxis]
-    bad = int((~np.isfinite(block)).any(axis=1).sum())
-    if bad:
+    bad = (~np.isfinite(block)).any(axis=1)
+    if bad.any():
         raise UserError(
             FailureReason.DATA_INVALID,
-            f"column {quote(column.name)} is missing or not finite in {bad:,} of {len(block):,} rows of {source} after "
-            "preprocessing; add impute or dropMissing, and clip values that log cannot take.",
+            f"column {quote(column.name)} is not finite after preprocessing in {int(bad.sum()):,} of {len(block):,} rows of "
+            f"{source}, first in row {rows[_first(bad, rows)] + 1}; clip it, or correct what is so far from the other values.",
         )
     return block
 
@@ -197,5 +227,17 @@ def _float(ordinal: int) -> Floats:
     return value if ordinal >= 0 else -value
 
 
-def _missing(values: Values) -> npt.NDArray[np.bool_]:
+def _first(bad: npt.NDArray[np.bool_], rows: pd.Index) -> int:
+    """The place of the earliest row of the file that is bad."""
+    places = np.flatnonzero(bad)
+    return int(places[rows[places].argmin()])
+
+
+def _nothing(type_: Literal["number", "text"]) -> Values:
+    """A missing value, `[1]`."""
+    return np.array([np.nan], np.float32) if type_ == "number" else np.array([""], object)
+
+
+def is_missing(values: Values) -> npt.NDArray[np.bool_]:
+    """Which values are missing, `[N]`."""
     return values == "" if values.dtype == object else np.isnan(values)

@@ -18,8 +18,11 @@ from pydantic import Field
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import Model
+from modelship_trainer.values import number_of, text_of
 
 Values = npt.NDArray[Any]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""Rounding takes numbers a little beyond it to it; they are refused all the same."""
 TOKEN = re.compile(r"\w+")
 """A token: letters, digits and underscores of any script. In the graph: `[\\p{L}\\p{N}_]+`."""
 
@@ -82,17 +85,6 @@ class Scale(_ColumnWise):
         return result
 
 
-class Cast(_ColumnWise):
-    """Number to text, or text to number. As a column's first step it is not kept: it decides the served type instead."""
-
-    step: Literal["cast"] = "cast"
-    to: Literal["number", "text"]
-
-    def apply(self, values: Values) -> Values:
-        """`[N]` to `[N]`."""
-        return convert(pd.Series(values), self.to)
-
-
 class OneHot(Model):
     """A 0/1 feature per category; several rare categories may share the last one; an unseen one has none."""
 
@@ -118,7 +110,7 @@ class OneHot(Model):
         """`column=category`, and `column=other` for what rare categories share."""
         members: list[list[str]] = [[] for _ in range(self.size)]
         for category, feature in zip(self.categories, self.features, strict=True):
-            members[feature].append(category if isinstance(category, str) else f"{category:.8g}")
+            members[feature].append(text_of(np.float32(category) if isinstance(category, float) else category))
         return [f"{column}={names[0] if len(names) == 1 else 'other'}" for names in members]
 
 
@@ -160,7 +152,7 @@ class Tokens(Model):
         return [f"{column}:{token}" for token in self.vocabulary]
 
 
-ColumnStep = Fill | Limit | Log | Scale | Cast | OneHot | Ordinal | Tokens
+ColumnStep = Fill | Limit | Log | Scale | OneHot | Ordinal | Tokens
 
 
 def tfidf(ngrams: int, lowercase: bool, **options: Any) -> Any:
@@ -193,15 +185,16 @@ def to_number(series: pd.Series) -> Values:
     """Numbers, or their text, as float32 `[N]`; "" and missing are NaN.
 
     Raises:
-        UserError: DataInvalid where text is no number.
+        UserError: DataInvalid where text is no number, or one beyond float32.
     """
     values: Values = series.to_numpy()
     if values.dtype != object and pd.api.types.is_numeric_dtype(values.dtype):
-        return values.astype(np.float32)
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
     numbers = np.empty(len(series), dtype=np.float32)
     for place, (row, cell) in enumerate(series.items()):
         try:
-            numbers[place] = np.nan if cell is None or cell == "" or cell is pd.NA else parse_number(cell)
+            numbers[place] = parse_number(cell)
         except ValueError:
             raise UserError(
                 FailureReason.DATA_INVALID,
@@ -212,14 +205,15 @@ def to_number(series: pd.Series) -> Values:
 
 
 def parse_number(cell: Any) -> float:
-    """A number, or its text as every language writes it: the served graph reads "1_000" as 1.
+    """A number that float32 can hold, or the text of one; NaN where it is missing.
 
     Raises:
         ValueError: it is none.
     """
-    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
-        raise ValueError(cell)
-    return float(cell)
+    value = number_of(cell) if isinstance(cell, str) else np.nan if cell is None or cell is pd.NA else float(cell)
+    if abs(value) > FLOAT32_MAX:
+        raise ValueError(f"beyond float32: {cell}")
+    return value
 
 
 def no_number(values: Iterable[Any]) -> Any:
@@ -237,10 +231,17 @@ def _is_number(cell: Any) -> bool:
 
 
 def to_text(series: pd.Series) -> Values:
-    """Strings `[N]`, missing ""; whole numbers without a decimal point, others with up to eight digits (as ONNX's Cast does)."""
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        return np.array(["" if np.isnan(value) else f"{value:.8g}" for value in series.to_numpy(dtype=np.float64)], dtype=object)
-    return np.array(["" if missing else str(cell) for cell, missing in zip(series, series.isna(), strict=True)], dtype=object)
+    """Strings `[N]`, as `values.text_of` writes them: missing is "".
+
+    Raises:
+        UserError: DataInvalid where a cell has no text.
+    """
+    try:
+        return np.array([text_of(cell) for cell in series.to_numpy()], dtype=object)
+    except ValueError as error:
+        raise UserError(
+            FailureReason.DATA_INVALID, f"column {quote(series.name)} has a value that cannot be written as text: {error}."
+        ) from error
 
 
 def _codes(values: Values, categories: list[str] | list[float]) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted
-from modelship_trainer.data.steps import Cast, Fill, Limit, Log, OneHot, Ordinal, Scale, Tokens
+from modelship_trainer.data.steps import Fill, Limit, Log, OneHot, Ordinal, Scale, Tokens
 from modelship_trainer.serving.signature import INPUT, NUMBERS, TEXTS
 
 OPSET = 20
@@ -110,7 +110,7 @@ def _block(graph: Graph, columns: list[Column], tensor: str) -> str:
     text = columns[0].type == "text"
     for steps in zip(*(column.steps for column in columns), strict=True):
         tensor = _step(graph, tensor, steps, text=text)
-        text = (isinstance(steps[0], Cast) and steps[0].to == "text") or (text and isinstance(steps[0], Fill))
+        text = text and isinstance(steps[0], Fill)
     return tensor
 
 
@@ -128,8 +128,6 @@ def _step(graph: Graph, x: str, steps: Sequence[Any], *, text: bool) -> str:
         case Scale():
             centered = graph.node("Sub", x, graph.constant([[step.center for step in steps]]))
             return graph.node("Div", centered, graph.constant([[step.scale for step in steps]]))
-        case Cast() as cast:
-            return _cast(graph, x, cast)
         case OneHot() as one_hot:
             return _one_hot(graph, x, one_hot, text=text)
         case Ordinal() as ordinal:
@@ -143,13 +141,6 @@ def _fill(graph: Graph, x: str, values: list[Any], *, text: bool) -> str:
     if text:
         return graph.node("Where", graph.node("Equal", x, graph.constant([""], object)), graph.constant([values], object), x)
     return graph.node("Where", graph.node("IsNaN", x), graph.constant([values]), x)
-
-
-def _cast(graph: Graph, x: str, cast: Cast) -> str:
-    if cast.to == "number":
-        x = graph.node("Where", graph.node("Equal", x, graph.constant([""], object)), graph.constant(["NaN"], object), x)
-        return graph.node("Cast", x, to=TensorProto.FLOAT)
-    return graph.node("Where", graph.node("IsNaN", x), graph.constant([""], object), graph.node("Cast", x, to=TensorProto.STRING))
 
 
 def _one_hot(graph: Graph, x: str, step: OneHot, *, text: bool) -> str:

@@ -2,9 +2,9 @@
 
     modelship-model-repository --artifact pvc://models/artifacts/sha256-9f31... --digest sha256:9f31... --model-name churn
 
-leaves, by one rename, `/models/churn/{config.pbtxt,sample.json,signature.json,serving.json,1/model.onnx}`: Triton's files, and the gateway's.
-It fails closed: with one wrong byte, or a missing, extra or linked file, nothing is left in the repository and the pod's Triton never
-starts.
+leaves, by one rename, `/models/churn/{config.pbtxt,sample.json,signature.json,serving.json,1/model.onnx}`: Triton's files, and the
+gateway's. It fails closed: with one wrong byte, or a missing, extra or linked file, nothing is left in the repository and the pod's
+Triton never starts.
 """
 
 from __future__ import annotations
