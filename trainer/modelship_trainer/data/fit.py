@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from modelship_trainer import memory, recipe
+from modelship_trainer.data import statistics
 from modelship_trainer.data.dataset import Array, Dataset, Kind, Rows
 from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted, is_missing
 from modelship_trainer.data.steps import (
@@ -29,7 +30,7 @@ from modelship_trainer.data.steps import (
 )
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.recipe import CastType, ImputeStrategy, NormalizeMethod, Step
+from modelship_trainer.recipe import CastType, ImputeStrategy, Step
 from modelship_trainer.values import text_of
 
 
@@ -248,11 +249,9 @@ def _impute(table: _Table, step: recipe.Impute) -> None:
                 found, counts = np.unique(values, return_counts=True)
                 column.add(Fill(value=str(found[counts.argmax()]) if column.text else found[counts.argmax()].item()))
         case ImputeStrategy.MEAN | ImputeStrategy.MEDIAN:
-            from sklearn.impute import SimpleImputer
-
-            columns = table.numbers(step.columns)
-            for column, value in _fit_each(columns, lambda x: SimpleImputer(strategy=step.strategy.value).fit(x).statistics_):
-                column.add(Fill(value=value))
+            estimate = statistics.mean if step.strategy is ImputeStrategy.MEAN else statistics.median
+            for column in table.numbers(step.columns):
+                column.add(Fill(value=estimate(column.values)))
 
 
 def _constant(table: _Table, column: _Column, value: str) -> float | str:
@@ -331,27 +330,18 @@ def _log(table: _Table, step: recipe.Log) -> None:
 
 
 def _one_hot(table: _Table, step: recipe.OneHot) -> None:
-    from sklearn.preprocessing import OneHotEncoder
-
     for column in table.with_values(table.chosen(step.columns)):
         values = column.values if column.text else column.values[~column.missing]
-        encoder = OneHotEncoder(handle_unknown="ignore", max_categories=step.max_categories).fit(values.reshape(-1, 1))
-        infrequent = encoder.infrequent_categories_[0] if step.max_categories else None
-        rare = set() if infrequent is None else set(infrequent.tolist())
-        categories = encoder.categories_[0].tolist()
-        frequent = {category: number for number, category in enumerate(c for c in categories if c not in rare)}
-        features = [frequent.get(category, len(frequent)) for category in categories]
+        categories, features = statistics.features_of_categories(values, step.max_categories)
         fitted = OneHot(categories=categories, features=features)
         table.room_for(column, fitted.size, "set maxCategories" if step.max_categories is None else "lower maxCategories")
         column.encode(fitted)
 
 
 def _ordinal(table: _Table, step: recipe.Ordinal) -> None:
-    from sklearn.preprocessing import OrdinalEncoder
-
     for column in table.with_values(table.chosen(step.columns)):
         values = column.values if column.text else column.values[~column.missing]
-        column.add(Ordinal(categories=OrdinalEncoder().fit(values.reshape(-1, 1)).categories_[0].tolist()))
+        column.add(Ordinal(categories=statistics.categories(values)))
         column.category = False
 
 
@@ -374,33 +364,9 @@ def _tokenize(table: _Table, step: recipe.Tokenize) -> None:
 
 
 def _normalize(table: _Table, step: recipe.Normalize) -> None:
-    columns = table.numbers(step.columns)
-    for column, (center, scale) in _fit_each(columns, lambda x: np.stack(_center_and_scale(x, step.method), axis=1)):
+    for column in table.numbers(step.columns):
+        center, scale = statistics.center_and_scale(column.values, step.method)
         column.add(Scale(center=center, scale=scale))
-
-
-def _center_and_scale(x: Array, method: NormalizeMethod) -> tuple[Array, Array]:
-    """Center and scale, `[k]` each, of the columns of `x`, `[N, k]`; NaNs are left out. The scale of a constant column is 1."""
-    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
-
-    match method:
-        case NormalizeMethod.STANDARD:
-            standard = StandardScaler().fit(x)
-            return standard.mean_, standard.scale_
-        case NormalizeMethod.MIN_MAX:
-            low_high = MinMaxScaler().fit(x)
-            return low_high.data_min_, np.where(low_high.data_range_ == 0, 1, low_high.data_range_)
-        case NormalizeMethod.ROBUST:
-            robust = RobustScaler().fit(x)
-            return robust.center_, robust.scale_
-
-
-def _fit_each(columns: list[_Column], estimate: Callable[[Array], Array]) -> list[tuple[_Column, Any]]:
-    """Each column with what `estimate` found for it in the columns' matrix, float64 `[N, k]`."""
-    if not columns:
-        return []
-    found = estimate(np.stack([column.values for column in columns], axis=1).astype(np.float64))
-    return list(zip(columns, found.tolist(), strict=True))
 
 
 _FIT: dict[type, Callable[[_Table, Any], None]] = {
@@ -433,12 +399,11 @@ def _fit_array(steps: list[Step], dataset: Dataset, train: Rows) -> ArrayInput:
                 FailureReason.RECIPE_INVALID,
                 f"{where}: {dataset.source} has arrays, not columns; the one step for them is normalize, without columns.",
             )
-        channels = x.shape[1] if x.ndim in (2, 4) else 1
-        values = np.moveaxis(x, 1, -1).reshape(-1, channels) if channels > 1 else x.reshape(-1, 1)
-        if not np.isfinite(values).all():
+        if not np.isfinite(x).all():
             raise UserError(
                 FailureReason.DATA_INVALID, f"{where}: {dataset.source} has missing or infinite values; remove these rows."
             )
-        center, scale = _center_and_scale(values.astype(np.float32), step.normalize.method)
-        fitted = ArrayInput(shape=shape, center=center.tolist(), scale=scale.tolist())
+        channels = [x[:, channel] for channel in range(x.shape[1])] if x.ndim in (2, 4) else [x]
+        found = [statistics.center_and_scale(values.astype(np.float32), step.normalize.method) for values in channels]
+        fitted = ArrayInput(shape=shape, center=[center for center, _ in found], scale=[scale for _, scale in found])
     return fitted
