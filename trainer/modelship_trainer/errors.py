@@ -16,6 +16,8 @@ class UserError(Exception):
     """A run cannot go on; `message` is one sentence that says what to change."""
 
     def __init__(self, reason: FailureReason, message: str) -> None:
+        # A file's name may hold bytes that are no text: told as \\udcff, since neither JSON nor a terminal takes them.
+        message = message.encode("utf-8", "backslashreplace").decode()
         self.reason, self.message = reason, message
         super().__init__(message)
 

@@ -378,8 +378,8 @@ BAD = {
         lambda claim: (write_image(claim / "pets" / "cat" / "1.png", Image.new("L", (9, 9))), write("pets/dog/1.heic", b"")(claim)),
         data("pvc://datasets/pets", target=None, format="imageFolder"),
         FailureReason.DATA_INVALID,
-        'folder "dog" of pvc://datasets/pets has no image that is read, only files such as "dog/1.heic"; convert them '
-        "\\(.png, .*, .tiff are read\\), or remove the folder.",
+        r'folder "dog" of pvc://datasets/pets has no image that is read, only files such as "dog/1.heic" \(not of the data.*\); '
+        "convert them \\(.png, .*, .tiff are read\\), or remove the folder.",
     ),
     "image folder with target": (
         write("pets/cat/1.png", b""),

@@ -40,6 +40,8 @@ class Dataset:
     target_name: str
     digest: str
     """`sha256:<hex>` of the source's bytes."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how it was read, such as files left out; a sentence each."""
 
     @property
     def rows(self) -> int:

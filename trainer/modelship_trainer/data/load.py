@@ -16,7 +16,7 @@ import pandas as pd
 
 from modelship_trainer.data import bundled
 from modelship_trainer.data.dataset import Array, Dataset, Kind
-from modelship_trainer.data.images import ENDINGS as IMAGES
+from modelship_trainer.data.folders import choose, told
 from modelship_trainer.data.images import load_images
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.source import Source, fetch
@@ -45,18 +45,22 @@ def load(data: Data, *, task: Task, fitted: Fitted | None = None) -> Dataset:
                 raise
             raise UserError(
                 FailureReason.STORE_UNAVAILABLE,
-                f"{shown(data.source)} cannot be read: {os.strerror(error.errno or 0)}; trying again.",
+                f"{shown(data.source)}{_which(error)} cannot be read: {os.strerror(error.errno or 0)}; trying again.",
             ) from error
     if dataset.rows == 0:
         raise UserError(FailureReason.DATA_INVALID, f"{dataset.source} has no rows.")
     return dataset
 
 
+def _which(error: OSError) -> str:
+    """The file or folder within the source, where the error names one."""
+    return f" ({quote(os.path.basename(os.fsdecode(error.filename)))} of it)" if isinstance(error.filename, str | bytes) else ""
+
+
 def _read(data: Data, task: Task, fitted: Fitted | None) -> Dataset:
     with TemporaryDirectory(prefix="modelship-data-") as work:
-        source = fetch(data.source, Path(work))
+        source, format_ = choose(fetch(data.source, Path(work)), data.format)
         before = source.stamp()
-        format_ = data.format or _format_of(source)
         if data.image is not None and format_ is not Format.IMAGE_FOLDER:
             raise UserError(FailureReason.RECIPE_INVALID, f"data.image is for image folders, and {source.uri} is {format_}.")
         dataset = _READERS[format_](source, data, task, fitted)
@@ -64,7 +68,7 @@ def _read(data: Data, task: Task, fitted: Fitted | None) -> Dataset:
             raise UserError(
                 FailureReason.DATA_INVALID, f"{source.uri} changed while it was read; start again when nothing writes to it."
             )
-    return dataset
+    return replace(dataset, notes=(*told(source), *dataset.notes))
 
 
 Reader = Callable[[Source, Data, Task, Fitted | None], Dataset]
@@ -142,6 +146,12 @@ def _load_npz(source: Source, data: Data, task: Task, fitted: Fitted | None) -> 
             f"array {quote(wanted[0])} of {source.uri} has shape {list(x.shape)} and type {x.dtype}; it must be numbers, "
             "[rows, ...].",
         )
+    if _channels_last(x.shape):
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"array {quote(wanted[0])} of {source.uri} has shape {list(x.shape)}, as [rows, height, width, channels]; "
+            "images are [rows, channels, height, width]: save x.transpose(0, 3, 1, 2) (no image: x.reshape(len(x), -1)).",
+        )
     if y.ndim != 1 or len(y) != len(x):
         raise UserError(
             FailureReason.DATA_INVALID,
@@ -155,6 +165,11 @@ def _load_npz(source: Source, data: Data, task: Task, fitted: Fitted | None) -> 
         )
     y = canonical_target(pd.Series(y), target, task)
     return Dataset(source=source.uri, kind=Kind.ARRAY, features=x, target=y, target_name=target, digest=source.digest)
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape are images as TensorFlow and Pillow have them: grey, RGB or RGBA in the last place."""
+    return len(shape) == 4 and shape[3] in (1, 3, 4) and min(shape[1:3]) > 4
 
 
 def _read_npz(source: Source) -> dict[str, Array]:
@@ -174,9 +189,9 @@ def _load_image_folder(source: Source, data: Data, task: Task, fitted: Fitted | 
             FailureReason.RECIPE_INVALID,
             "data.target and data.features do not apply to imageFolder: a file's folder is its label; leave them out.",
         )
-    images, labels = load_images(source, data)
+    images, labels, notes = load_images(source, data)
     target = canonical_target(pd.Series(labels, dtype=object), "label", task)
-    return Dataset(source=source.uri, kind=Kind.IMAGE, features=images, target=target, target_name="label", digest=source.digest)
+    return Dataset(source.uri, Kind.IMAGE, images, target, "label", source.digest, notes=tuple(notes))
 
 
 _READERS: dict[Format, Reader] = {
@@ -186,25 +201,3 @@ _READERS: dict[Format, Reader] = {
     Format.NPZ: _load_npz,
     Format.IMAGE_FOLDER: _load_image_folder,
 }
-
-_ENDINGS = {
-    ".csv": Format.CSV,
-    ".csv.gz": Format.CSV,
-    ".parquet": Format.PARQUET,
-    ".jsonl": Format.JSON_LINES,
-    ".ndjson": Format.JSON_LINES,
-    ".npz": Format.NPZ,
-    **{ending: Format.IMAGE_FOLDER for ending in IMAGES},
-}
-
-
-def _format_of(source: Source) -> Format:
-    """The format that the ending of the (first) file tells."""
-    name = os.path.basename(source.names[0]).lower()
-    for ending, format_ in _ENDINGS.items():
-        if name.endswith(ending):
-            return format_
-    raise UserError(
-        FailureReason.RECIPE_INVALID,
-        f"the format of {shown(source.uri)} cannot be told from its ending; set data.format to one of {listing(list(Format))}.",
-    )

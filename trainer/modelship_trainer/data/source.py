@@ -9,13 +9,22 @@ import ssl
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from modelship_trainer.artifact.manifest import sha256_of_file
 from modelship_trainer.errors import UserError, listing
 from modelship_trainer.locations import local_path, scheme_of, shown
 from modelship_trainer.protocol import ENV_CREDENTIALS_PREFIX, FailureReason
+
+
+class LeftOut(NamedTuple):
+    """A file or folder that is not read."""
+
+    name: str
+    """Relative to the source's folder; of a folder, with a slash at the end."""
+    why: str
+    """`hidden`, `a link out of the folder`, ...: as it stands in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Source:
     """A file, or a folder of files."""
     names: tuple[str, ...]
     """Files relative to the folder, sorted; of a single file, its name."""
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -40,7 +50,7 @@ class Source:
         if not self.root.is_dir():
             return f"sha256:{sha256_of_file(self.root)}"
         lines = "".join(f"{sha256_of_file(path)}  {name}\n" for path, name in zip(self.paths, self.names, strict=True))
-        return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+        return f"sha256:{hashlib.sha256(os.fsencode(lines)).hexdigest()}"
 
     def stamp(self) -> tuple[tuple[int, ...], ...]:
         """What changes when a file is written, exchanged or deleted: compared before reading and after hashing."""
@@ -75,23 +85,52 @@ def fetch(uri: str, work: Path) -> Source:
         raise UserError(FailureReason.DATA_NOT_FOUND, f"{uri} does not exist{_neighbours(path)}.")
     if path.is_file():
         return Source(uri, path, (path.name,))
-    names = tuple(sorted(_files_below(path)))
+    names, left_out = _below(path)
     if not names:
-        raise UserError(FailureReason.DATA_NOT_FOUND, f"{uri} is a folder without files.")
-    return Source(uri, path, names)
+        only = f"; left out: {listing([f'{entry.name} ({entry.why})' for entry in left_out], limit=3)}" if left_out else ""
+        raise UserError(FailureReason.DATA_NOT_FOUND, f"{uri} is a folder without files{only}.")
+    return Source(uri, path, tuple(sorted(names)), tuple(sorted(left_out)))
 
 
-def _files_below(folder: Path) -> list[str]:
-    """Files below `folder`, hidden ones left out; links that lead out of it are not followed."""
+def _below(folder: Path) -> tuple[list[str], list[LeftOut]]:
+    """Files below `folder`, and what is left out of them; links to folders are not followed. Raises OSError."""
 
     def fail(error: OSError) -> None:
         raise error  # else os.walk, as Path.rglob, leaves a folder out that cannot be read, and a class with it
 
     root = folder.resolve()
-    paths = [Path(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names]
-    files = [path for path in paths if path.is_file() and path.resolve().is_relative_to(root)]
-    names = [path.relative_to(folder).as_posix() for path in files]
-    return [name for name in names if not any(part.startswith((".", "_SUCCESS", "lost+found")) for part in name.split("/"))]
+    names: list[str] = []
+    left_out: list[LeftOut] = []
+    for below, folders, files in os.walk(folder, onerror=fail):
+        for name in [*folders, *files]:
+            path = Path(below, name)
+            why = _why_not(path, root)
+            shown_name = path.relative_to(folder).as_posix()
+            if why:
+                left_out.append(LeftOut(f"{shown_name}/" if name in folders else shown_name, why))
+            elif name not in folders:
+                names.append(shown_name)
+        folders[:] = [name for name in folders if not _why_not(Path(below, name), root)]
+    return names, [entry for entry in left_out if entry.name != f"{_LOST}/"]
+
+
+_LOST = "lost+found"
+"""A file system's own folder at a volume's root, which only root may read."""
+
+
+def _why_not(path: Path, root: Path) -> str | None:
+    """Why a file or folder is not read; None where it is."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.name == _LOST:
+        return "the file system's own"
+    if not path.is_symlink():
+        return None if path.is_file() or path.is_dir() else "neither file nor folder"
+    if path.is_dir():
+        return "a link to a folder"
+    if not path.is_file():
+        return "a link to nothing"
+    return None if path.resolve().is_relative_to(root) else "a link out of the folder"
 
 
 def _neighbours(path: Path) -> str:

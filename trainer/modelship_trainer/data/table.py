@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from modelship_trainer.data.dataset import Array
+from modelship_trainer.data.folders import Partitions
 from modelship_trainer.data.source import Source
 from modelship_trainer.data.steps import no_number
 from modelship_trainer.errors import UserError, is_store_error, listing, quote
@@ -51,17 +52,38 @@ def read_table(source: Source, format_: Format, data: Data, text: set[str]) -> t
 
 def _read_files(source: Source, format_: Format, data: Data, text: set[str]) -> tuple[list[pd.DataFrame], str]:
     frames = []
-    for path, name in zip(source.paths, source.names, strict=True):
+    folders = Partitions(source, text)
+    first: list[str] | None = None
+    for place, (path, name) in enumerate(zip(source.paths, source.names, strict=True)):
         where = source.uri if len(source.names) == 1 else f"{source.uri}/{name}"
         try:
             available = _read_columns(path, format_)
-            columns, target = wanted_columns(available, data, where)
-            frames.append(_read(path, format_, available, columns, text))
+            _same_columns(first, available, source, name, data, format_)
+            first = first or available
+            columns, target = wanted_columns(folders.with_names(available, where), data, where)
+            inside = folders.inside(columns, available)
+            frames.append(folders.fill(_read(path, format_, available, inside, text), columns, place))
         except _UNREADABLE as error:
             if is_store_error(error):
                 raise
             raise _unreadable(where, format_, error) from error
     return frames, target
+
+
+def _same_columns(first: list[str] | None, available: list[str], source: Source, name: str, data: Data, format_: Format) -> None:
+    """Raises UserError: DataInvalid where files of a folder have other columns, all of which would be read.
+
+    An object of JSON Lines leaves out what is missing, so it is no table's header.
+    """
+    if first is None or data.features is not None or format_ is Format.JSON_LINES or set(available) == set(first):
+        return
+    lacks, has = (name, source.names[0]) if set(first) - set(available) else (source.names[0], name)
+    column = min(set(first) - set(available) or set(available) - set(first))
+    raise UserError(
+        FailureReason.DATA_INVALID,
+        f"{lacks} of {source.uri} has no column {quote(column)}, and {has} has one; give all files of a folder the same columns, "
+        "name those to learn from in data.features, or move the file away.",
+    )
 
 
 def _text_in_some(frames: list[pd.DataFrame]) -> set[str]:
