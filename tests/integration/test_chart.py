@@ -69,7 +69,7 @@ REQUESTS = {
     "services": {"get", "list", "watch", "create", "patch"},  # get: of that name, whose is it
     "networkpolicies": {"list", "watch", "create", "patch"},
     "poddisruptionbudgets": {"list", "watch", "create", "patch"},
-    "events": {"create", "patch"},
+    "events": {"list", "create", "patch"},  # listed: why a Job has no pod
     "leases": {"create", "get", "update"},
     "tokenreviews": {"create"},
 }

@@ -135,8 +135,8 @@ REASONS: Mapping[Reason | FailureReason, Facts] = {
     ),
     Reason.POD_NOT_CREATED: Facts(
         Scope.WAITING,
-        "No pod can be made: a quota, an admission policy or a missing priority class forbids it.",
-        "Raise the quota, or change the policy.",
+        "No pod can be made: a quota, a LimitRange, an admission policy or a missing priority class forbids it; the message has its words.",
+        "Raise the quota, change the policy, or lower spec.compute.",
     ),
     Reason.NAME_TAKEN: Facts(
         Scope.WAITING,
@@ -160,7 +160,9 @@ REASONS: Mapping[Reason | FailureReason, Facts] = {
         Scope.FAILED, "Pods failed more often than spec.retryLimit allows.", "Cure what the message quotes; then create a new run."
     ),
     Reason.DEADLINE_EXCEEDED: Facts(
-        Scope.FAILED, "The run took longer than spec.activeDeadlineSeconds.", "Raise it, or train for fewer epochs, in a new run."
+        Scope.FAILED,
+        "The run took longer than spec.activeDeadlineSeconds; where it waited instead of training, the message says for what.",
+        "Cure what it waited for, raise it, or train for fewer epochs, in a new run.",
     ),
     Reason.RESULT_LOST: Facts(
         Scope.FAILED, "The Job is over and its pod was removed before its result could be read.", "Create a new run."

@@ -34,7 +34,7 @@ class ModelTrainingSpec(Recipe):
         3, ge=0, le=100, description="Restarts after failures that are not yours to fix; disruptions are free."
     )
     active_deadline_seconds: int | None = Field(
-        None, ge=1, le=31_536_000, description="Give up after this many seconds of running."
+        None, ge=1, le=31_536_000, description="Give up so many seconds after the start; waiting for a node or an image counts."
     )
     ttl_seconds_after_finished: int | None = Field(
         None, ge=0, le=31_536_000, description="Delete the Job this long after the end; the result stays in status."

@@ -56,6 +56,15 @@ class Failure(NamedTuple):
     """The API server's words, as one line."""
 
 
+class RefusedPod(NamedTuple):
+    """Why the Job controller could not create a pod (event FailedCreate of the Job): nothing in the Job's status tells."""
+
+    message: str
+    """The Job controller's words."""
+    at: datetime
+    """When it last tried, timezone-aware."""
+
+
 class FoldProgress(NamedTuple):
     """What a pod last pushed."""
 
@@ -82,6 +91,8 @@ class Plan:
     """The whole next status, written if and only if it differs from the stored one. None: leave it as it is."""
     events: tuple[Event, ...] = ()
     """Sent only if this plan's status was written: plan them for a transition, and they are sent once."""
+    inquire: ObjectKey | None = None
+    """A Job that should have a pod and has none: look up why (`StoreView.refused_pod`), and plan again if there is news."""
     requeue_after: float | None = None
     """Seconds until the next look without any change; None: only changes count."""
 
@@ -102,6 +113,10 @@ class StoreView(Protocol):
 
         Empty after a restart of the operator: keep what the status says until a pod pushes again.
         """
+        ...
+
+    def refused_pod(self, job: str) -> RefusedPod | None:
+        """What is known of why the Job with this uid has no pod, after `Plan.inquire`."""
         ...
 
     def failure(self, uid: str) -> Failure | None:

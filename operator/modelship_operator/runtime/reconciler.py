@@ -20,6 +20,7 @@ from modelship_operator.kube.events import Recorder
 from modelship_operator.kube.resources import Resource
 from modelship_operator.resources.common import annotation, owned_by
 from modelship_operator.resources.covers import covers
+from modelship_operator.runtime.inquiry import Inquiry
 from modelship_operator.runtime.metrics import Metrics
 from modelship_operator.runtime.queue import RetryLater
 from modelship_operator.runtime.store import Store
@@ -67,6 +68,7 @@ class Reconciler:
         self._controllers = controllers
         self._recorder = recorder
         self._metrics = metrics
+        self._inquiry = Inquiry(client, store)
         self._pressing = pressing
         self._clock = clock
         self._settled: dict[str, str] = {}
@@ -110,6 +112,8 @@ class Reconciler:
                 plan = self._plan(obj)  # the status is to tell of what is there now, in one write
         except _Refused as refused:
             return await self._refused(obj, refused)
+        if plan.inquire is not None and await self._inquiry.ask(plan.inquire):
+            plan = self._plan(obj)
         return await self._act_on_status(obj, plan)
 
     def _plan(self, obj: Json) -> Plan:

@@ -11,7 +11,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from modelship_operator.controllers.framework import Failure, FoldProgress, ObjectKey
+from modelship_operator.controllers.framework import Failure, FoldProgress, ObjectKey, RefusedPod
 from modelship_operator.kube.pruning import prune
 from modelship_operator.resources.common import KIND_LABEL, NAME_LABEL, UID_LABEL
 
@@ -43,6 +43,7 @@ class Store:
         """Uids that are no more: a late answer or event must not bring one back."""
         self._progress: dict[str, dict[str, FoldProgress]] = {}
         self._failures: dict[str, Failure] = {}
+        self._refused_pods: dict[str, RefusedPod] = {}
 
     # --- StoreView -------------------------------------------------------------------------------------------------------------
 
@@ -59,6 +60,10 @@ class Store:
     def progress(self, uid: str) -> Mapping[str, FoldProgress]:
         """What its pods last pushed, by pod name."""
         return self._progress.get(uid, _NO_PROGRESS)
+
+    def refused_pod(self, job: str) -> RefusedPod | None:
+        """Why the Job with this uid has no pod, if that was looked up."""
+        return self._refused_pods.get(job)
 
     def failure(self, uid: str) -> Failure | None:
         """What was refused when its last plan was acted on."""
@@ -80,6 +85,10 @@ class Store:
             self._failures.pop(uid, None)
         else:
             self._failures[uid] = failure
+
+    def set_refused_pod(self, job: str, refused: RefusedPod) -> None:
+        """Remember why the Job with this uid has no pod, for as long as the Job is there."""
+        self._refused_pods[job] = refused
 
     def set_progress(self, uid: str, progress: Mapping[str, FoldProgress]) -> None:
         """Show what was pushed to the controllers."""
@@ -147,6 +156,7 @@ class Store:
             self._unrefer(named, key)
         self._progress.pop(metadata["uid"], None)
         self._failures.pop(metadata["uid"], None)
+        self._refused_pods.pop(metadata["uid"], None)
 
     def _refer(self, obj: Json) -> None:
         references = self._references.get(obj["kind"])

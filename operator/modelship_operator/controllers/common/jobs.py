@@ -19,9 +19,11 @@ from modelship_operator.controllers.common.pods import (
     describe_ending,
     ending,
     late_at,
+    refused_pod,
     time_of,
     why_waiting,
 )
+from modelship_operator.controllers.framework import RefusedPod
 from modelship_operator.resources.pod import CONTAINER
 from modelship_trainer.protocol import ExitCode, Failure, FailureReason
 
@@ -79,9 +81,21 @@ def failure_of(ended: Ending, worker: str, oom_cure: str) -> Finding:
 
 def next_look(job: Json, pods: Sequence[Json], now: datetime) -> float | None:
     """Seconds until something that nothing else tells of: a pod that should be there, or should have started."""
-    if not pods:
-        return GRACE.total_seconds() if job.get("status", {}).get("startTime") else None
-    return until_late(pods, now)
+    return until_late(pods, now) if podless_since(job, pods) is None else GRACE.total_seconds()
+
+
+def podless_since(job: Json, pods: Sequence[Json]) -> datetime | None:
+    """Since when a started Job has had no pod at work; None where it has one, or is not started."""
+    started, endings = job.get("status", {}).get("startTime"), endings_of(pods)
+    if not started or len(endings) < len(pods):
+        return None
+    return max([time_of(started), *(end.finished_at for end in endings)])
+
+
+def lacks_pod(job: Json, pods: Sequence[Json], now: datetime) -> bool:
+    """Whether it has been without one for longer than making one takes: it is worth asking why."""
+    since = podless_since(job, pods)
+    return since is not None and now >= since + GRACE
 
 
 def until_late(pods: Sequence[Json], now: datetime) -> float | None:
@@ -89,8 +103,8 @@ def until_late(pods: Sequence[Json], now: datetime) -> float | None:
     return min(((at - now).total_seconds() for pod in pods if (at := late_at(pod)) and at > now), default=None)
 
 
-def why_job_waits(job: Json, pods: Sequence[Json], now: datetime) -> Finding | None:
-    """Why a Job that should run has no running pod: its queue, nobody to make the pod, or what the newest pod waits for."""
+def why_job_waits(job: Json, pods: Sequence[Json], refused: RefusedPod | None, now: datetime) -> Finding | None:
+    """Why a Job that should run has no running pod: its queue, what forbids the pod, or what the newest pod waits for."""
     queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
     if queue and job.get("spec", {}).get("suspend"):
         since = clock(time_of(job["metadata"]["creationTimestamp"]), now)
@@ -98,11 +112,17 @@ def why_job_waits(job: Json, pods: Sequence[Json], now: datetime) -> Finding | N
     live = [pod for pod in pods if ending(pod, CONTAINER) is None]
     if live:
         return next((why for pod in live if (why := why_waiting(pod, now))), None)
-    started = job.get("status", {}).get("startTime")
-    if pods or not started or now < time_of(started) + GRACE:
+    return _why_podless(job, pods, refused, now)
+
+
+def _why_podless(job: Json, pods: Sequence[Json], refused: RefusedPod | None, now: datetime) -> Finding | None:
+    since = podless_since(job, pods)
+    if since is None or now < since + GRACE:
         return None
-    return Finding(
-        Reason.POD_NOT_CREATED,
-        f"no pod could be created since {clock(time_of(started), now)}, as when a quota is full or compute.priorityClassName does "
-        f"not exist; kubectl describe job {job['metadata']['name']} has the reason.",
-    )
+    if refused is not None and refused.at >= since:
+        why = refused_pod(refused.message)
+    elif pods:
+        return None  # after a failure the Job controller waits, up to ten minutes, before it makes the next
+    else:
+        why = f"kubectl describe job {job['metadata']['name']} has the reason"
+    return Finding(Reason.POD_NOT_CREATED, f"no pod can be created since {clock(since, now)}: {why}.")

@@ -102,6 +102,12 @@ def late_at(pod: Json) -> datetime | None:
     return time_of(condition["lastTransitionTime"]) + LATE
 
 
+def refused_pod(text: str) -> str:
+    """Why no pod can be made, without the name that each trial invents anew, nor a full stop: a quota, a policy, a priority class."""
+    why = text.strip().removeprefix("Error creating: ")
+    return shorten(re.sub(r'^[Pp]ods? "[^"]*" is', "a pod is", why).rstrip("."))
+
+
 def _late(pod: Json, now: datetime) -> Finding | None:
     late = late_at(pod)
     if late is None or now < late:

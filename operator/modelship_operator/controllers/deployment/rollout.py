@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from modelship_operator.controllers.common.outcome import last_line, parse_outcome, shorten
-from modelship_operator.controllers.common.pods import Finding, container_statuses, why_waiting
+from modelship_operator.controllers.common.outcome import last_line, parse_outcome
+from modelship_operator.controllers.common.pods import Finding, container_statuses, refused_pod, why_waiting
 from modelship_operator.resources.common import annotation
 from modelship_operator.resources.serving import DIGEST_ANNOTATION, REPOSITORY
 from modelship_trainer.protocol import ExitCode, Failure, FailureReason
@@ -162,11 +161,10 @@ def _memory_limit(pod: Json, container: str) -> str:
 
 
 def _replica_failure(deployment: Json) -> Finding | None:
-    """Why no pod can be made: a quota, a policy, a priority class. Without the name that each trial invents anew."""
+    """Why no pod can be made."""
     for condition in deployment.get("status", {}).get("conditions", []):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            why = re.sub(r'^pods "[^"]+" is', "a pod is", condition.get("message", "").strip().rstrip("."))
-            return Finding("PodNotCreated", f"no pod can be created: {shorten(why)}.")
+            return Finding("PodNotCreated", f"no pod can be created: {refused_pod(condition.get('message', ''))}.")
     return None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from modelship_operator.api.evaluation import ModelEvaluationSpec
 from modelship_operator.controllers.common.jobs import endings_of, pods_of
 from modelship_operator.controllers.common.pods import Ending
-from modelship_operator.controllers.framework import Failure, Json, ObjectKey, StoreView
+from modelship_operator.controllers.framework import Failure, Json, ObjectKey, RefusedPod, StoreView
 from modelship_operator.resources.common import UID_LABEL, Owner
 from modelship_operator.resources.evaluation import Subject, folds_name, score_name, subject_of_job
 from modelship_operator.resources.settings import PodSettings
@@ -50,6 +51,8 @@ class Observed:
     progress: Progress | None = None
     """Of the pod that is youngest."""
     refusal: Failure | None = None
+    refused_pods: Mapping[str, RefusedPod] = field(default_factory=dict)
+    """By a Job's uid: why it has no pod, where that was looked up."""
 
     @cached_property
     def owner(self) -> Owner:
@@ -132,4 +135,5 @@ def observe(store: StoreView, evaluation: Json, settings: PodSettings) -> Observ
         baseline=found.get(KIND),
         progress=next((pushed[pod].progress for each in reversed(pods) if (pod := each["metadata"]["name"]) in pushed), None),
         refusal=store.failure(uid),
+        refused_pods={job: why for job in (each["metadata"]["uid"] for each in jobs.jobs) if (why := store.refused_pod(job))},
     )

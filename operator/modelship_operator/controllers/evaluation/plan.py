@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.finished import after_the_end, first_look
-from modelship_operator.controllers.common.jobs import next_look, why_job_waits
+from modelship_operator.controllers.common.jobs import lacks_pod, next_look, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending, is_running
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.common.sidecars import Ends, end_job, end_pods
@@ -117,13 +117,13 @@ def _watch(seen: Observed, run: Run, job: Json, folding: bool, now: datetime) ->
     if seen.spec.suspend:
         return Plan(apply=(job,), status=status.in_state(seen, HELD, now))
     text = _progress_text(seen, run, folding)
-    if why := why_job_waits(run.job, run.pods, now):
+    look, inquire = next_look(run.job, run.pods, now), run.key if lacks_pod(run.job, run.pods, now) else None
+    if why := why_job_waits(run.job, run.pods, seen.refused_pods.get(run.job["metadata"]["uid"]), now):
         said = status.in_state(seen, State("Waiting", Mark.RECONCILING, *why), now, text)
-        return Plan(apply=(job,), status=said, events=_news(seen, why))
+        return Plan(apply=(job,), status=said, events=_news(seen, why), inquire=inquire, requeue_after=look)
     runs = any(is_running(pod, CONTAINER) for pod in run.pods) or not run.pods
     state = _running("Running", f"{text}.") if runs and run.pods else _starting(run)
-    look = next_look(run.job, run.pods, now)
-    return Plan(apply=(job,), status=status.in_state(seen, state, now, text), requeue_after=look)
+    return Plan(apply=(job,), status=status.in_state(seen, state, now, text), inquire=inquire, requeue_after=look)
 
 
 def _progress_text(seen: Observed, run: Run, folding: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from modelship_operator.api.training import ModelTrainingSpec
 from modelship_operator.controllers.common.jobs import endings_of, pods_of
 from modelship_operator.controllers.common.pods import Ending
-from modelship_operator.controllers.framework import Failure, Json, ObjectKey, StoreView
+from modelship_operator.controllers.framework import Failure, Json, ObjectKey, RefusedPod, StoreView
 from modelship_operator.resources.common import UID_LABEL, Owner, annotation
 from modelship_operator.resources.job import RECIPE_ANNOTATION
 from modelship_operator.resources.settings import PodSettings
@@ -28,6 +28,8 @@ class Observed:
     """Pods of this training, of earlier Jobs too, oldest first."""
     progress: Progress | None = None
     refusal: Failure | None = None
+    refused_pod: RefusedPod | None = None
+    """Why our Job has no pod, where it was looked up."""
 
     @cached_property
     def owner(self) -> Owner:
@@ -118,4 +120,4 @@ def observe(store: StoreView, training: dict[str, Any], settings: PodSettings) -
         return seen
     pushed = store.progress(metadata["uid"])
     latest = next((pushed[name].progress for pod in reversed(pods) if (name := pod["metadata"]["name"]) in pushed), None)
-    return replace(seen, progress=latest)
+    return replace(seen, progress=latest, refused_pod=store.refused_pod(named["metadata"]["uid"]) if named else None)

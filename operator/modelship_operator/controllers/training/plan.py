@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State, stored_reason
 from modelship_operator.controllers.common.finished import after_the_end, first_look
-from modelship_operator.controllers.common.jobs import next_look, why_job_waits
+from modelship_operator.controllers.common.jobs import condition_of, lacks_pod, next_look, why_job_waits
 from modelship_operator.controllers.common.pods import Finding, ending, is_running
 from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RETRY_REFUSED_SECONDS, refused, spec_invalid
 from modelship_operator.controllers.common.sidecars import end_pods
@@ -90,11 +90,14 @@ def _watch(seen: Observed, job: Json, now: datetime) -> Plan:
         return Plan(status=status.in_state(seen, State("Waiting", Mark.RECONCILING, Reason.JOB_DELETED, message), now))
     if must_toggle(seen, job):
         return Plan(apply=(train_job(seen),), status=status.in_state(seen, _starting(seen), now))
-    if why := why_job_waits(job, seen.pods, now):
+    if condition_of(job, "FailureTarget") and seen.status.get("observedGeneration") == seen.generation:
+        return Plan()  # its pods are being deleted: what was said last holds until the Job has failed, and says why it did
+    look, inquire = next_look(job, seen.pods, now), seen.job_key if lacks_pod(job, seen.pods, now) else None
+    if why := why_job_waits(job, seen.pods, seen.refused_pod, now):
         said = status.in_state(seen, State("Waiting", Mark.RECONCILING, *why), now)
-        return Plan(status=said, events=(*_restarts(seen), *_news(seen, why)))
+        return Plan(status=said, events=(*_restarts(seen), *_news(seen, why)), inquire=inquire, requeue_after=look)
     said = status.in_state(seen, _going_on(seen), now)
-    return Plan(status=said, events=_restarts(seen), requeue_after=next_look(job, seen.pods, now))
+    return Plan(status=said, events=_restarts(seen), inquire=inquire, requeue_after=look)
 
 
 def _going_on(seen: Observed) -> State:
@@ -142,7 +145,7 @@ def _news(seen: Observed, why: Finding) -> tuple[Event, ...]:
 def _restarts(seen: Observed) -> tuple[Event, ...]:
     """An event for a run that starts over: that it does so again and again is what somebody should see."""
     why = last_failure(seen)
-    if why is None or attempts(seen) <= (seen.status.get("attempts") or 0):
+    if why is None or why.reason == Reason.COLLECTING_RESULT or attempts(seen) <= (seen.status.get("attempts") or 0):
         return ()
     return (Event("Normal" if why.reason == Reason.DISRUPTED else "Warning", why.reason, why.message[:1024], "Retry"),)
 

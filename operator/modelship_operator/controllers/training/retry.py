@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from modelship_operator.api.reasons import Reason
+from modelship_operator.api.reasons import REASONS, Reason, Scope
+from modelship_operator.controllers.common.conditions import find
 from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, endings_of, failure_of, is_free
 from modelship_operator.controllers.common.outcome import parse_outcome
-from modelship_operator.controllers.common.pods import Ending, Finding, Json, time_of
+from modelship_operator.controllers.common.pods import Ending, Finding, Json, time_of, why_waiting
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.resources.job import FAIL_CODES
 from modelship_trainer.protocol import ArtifactRef, Failure, TrainResult
@@ -56,7 +57,7 @@ def outcome(seen: Observed, now: datetime) -> Succeeded | Failed | Collecting | 
     if complete := condition_of(job, "Complete"):
         return _once_seen(False, complete, _result_lost(seen), now)
     if failed := condition_of(job, "Failed"):
-        return _once_seen(_explained(failed, seen.endings, job), failed, _why_failed(failed, seen), now)
+        return _once_seen(_explained(failed, seen.endings, job), failed, _why_failed(failed, seen, now), now)
     return None
 
 
@@ -68,7 +69,10 @@ def last_failure(seen: Observed) -> Finding | None:
     why = describe(end, seen)
     if is_free(end):
         return Finding(Reason.DISRUPTED, f"free restart from the last checkpoint: {why.message}")
-    return Finding(Reason.RETRYING, f"restart {len(counted(seen.endings))} of {seen.spec.retry_limit}: {why.message}")
+    count, limit = len(counted(seen.endings)), seen.spec.retry_limit
+    if count > limit and len(seen.endings) == len(seen.pods):
+        return Finding(Reason.COLLECTING_RESULT, f"no restart of {limit} is left, and the Job ends: {why.message}")
+    return Finding(Reason.RETRYING, f"restart {min(count, limit)} of {limit}: {why.message}")
 
 
 def attempts(seen: Observed) -> int:
@@ -101,13 +105,25 @@ def _explained(failed: Json, endings: list[Ending], job: Json) -> bool:
     return True
 
 
-def _why_failed(failed: Json, seen: Observed) -> Finding:
+def _too_late(seen: Observed, now: datetime) -> str:
+    """What the time went by with: often the run was not even started."""
+    limit = f"activeDeadlineSeconds ({seen.spec.active_deadline_seconds})"
+    waits = next((why for pod in seen.pods if (why := why_waiting(pod, now))), None) or _said_last(seen)
+    if waits.reason == Reason.RETRYING:
+        return f"{limit} went by after {waits.message}"
+    if waits.reason in REASONS and REASONS[Reason(waits.reason)].scope is Scope.WAITING:
+        return f"{limit} went by while the run waited: {waits.message}"
+    return f"the run took longer than {limit}; raise it or lower training.epochs."
+
+
+def _said_last(seen: Observed) -> Finding:
+    said = find(seen.status.get("conditions", []), "Ready") or {}
+    return Finding(said.get("reason", ""), said.get("message", ""))
+
+
+def _why_failed(failed: Json, seen: Observed, now: datetime) -> Finding:
     if failed["reason"] == Reason.DEADLINE_EXCEEDED:
-        limit = seen.spec.active_deadline_seconds
-        return Finding(
-            Reason.DEADLINE_EXCEEDED,
-            f"the run took longer than activeDeadlineSeconds ({limit}); raise it or lower training.epochs.",
-        )
+        return Finding(Reason.DEADLINE_EXCEEDED, _too_late(seen, now))
     ends = [] if failed["reason"] == _POLICY else counted(seen.endings)  # what made the policy end it was not seen
     if not ends:
         reason = Reason.BACKOFF_LIMIT_EXCEEDED if failed["reason"] == Reason.BACKOFF_LIMIT_EXCEEDED else Reason.WORKER_FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -184,10 +185,10 @@ ROWS: dict[str, Row] = {
     ),
     "nobody makes the pod": Row(
         seen(has=job()),
-        waits(
-            "PodNotCreated",
-            "no pod could be created since 14:50, as when a quota is full or compute.priorityClassName does not exist; "
-            "kubectl describe job churn-train has the reason.",
+        replace(
+            waits("PodNotCreated", "no pod can be created since 14:50: kubectl describe job churn-train has the reason."),
+            inquire=KEY,
+            requeue_after=30,
         ),
     ),
     # --- the end, well
@@ -343,6 +344,8 @@ ROWS: dict[str, Row] = {
         Plan(
             status=says("Pending", "Reconciling", "Retrying", f"restart 1 of 3: {CRASH}.", **JOB, attempts=1),
             events=(restarted(f"restart 1 of 3: {CRASH}."),),
+            inquire=KEY,
+            requeue_after=30,
         ),
     ),
     "the next pod runs, and why it is the next is kept": Row(
@@ -359,6 +362,8 @@ ROWS: dict[str, Row] = {
         Plan(
             status=says("Pending", "Reconciling", "Retrying", "restart 1 of 3: pvc://models is full.", **JOB, attempts=1),
             events=(restarted("restart 1 of 3: pvc://models is full."),),
+            inquire=KEY,
+            requeue_after=30,
         ),
     ),
     "out of memory is tried again, and told at once": Row(
@@ -366,6 +371,8 @@ ROWS: dict[str, Row] = {
         Plan(
             status=says("Pending", "Reconciling", "Retrying", f"restart 1 of 3: {OOM}", **JOB, attempts=1),
             events=(restarted(f"restart 1 of 3: {OOM}"),),
+            inquire=KEY,
+            requeue_after=30,
         ),
     ),
     "a preempted pod is replaced free of charge": Row(
@@ -380,6 +387,8 @@ ROWS: dict[str, Row] = {
                 attempts=1,
             ),
             events=(moved("worker 0 was preempted by a pod of higher priority."),),
+            inquire=KEY,
+            requeue_after=30,
         ),
     ),
     "a deleted pod that wrote its checkpoint is replaced free of charge": Row(
