@@ -1,30 +1,24 @@
-"""Rows of a file as the tensors of a KServe v2 request, and the answer as a table. Pure but for reading the file.
+"""Rows of a file as the tensors of a KServe v2 request, and the answer as a table. Pure.
 
 The model's own metadata says what it takes (KServe v2 inference protocol, `required_api.md`): names, datatypes, and shapes whose
-first axis is the row.
+first axis is the row. Text is read as numbers, and values are written as text, as in training (`modelship_trainer.values`).
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.utils import triton_to_np_dtype
 
-Row = Mapping[str, Any]
+from modelship_operator.cli.rows import InputError, Row
+from modelship_trainer.values import boolean_of, kind_of, number_of, text_of
+
 Array = NDArray[Any]
-_FIRST_LINE = 2
-"""Line of a CSV file's first row, below its header."""
-
-
-class InputError(ValueError):
-    """The rows are not what the model takes; the message says which, where, and what to change."""
 
 
 class TensorSpec(NamedTuple):
@@ -39,51 +33,6 @@ def spec_of(metadata: Mapping[str, Any]) -> TensorSpec:
     """One entry of `inputs` or `outputs` of the model's metadata; sizes are strings in gRPC's JSON."""
     sizes = tuple(int(size) for size in metadata["shape"])
     return TensorSpec(metadata["name"], metadata["datatype"], sizes[1:])
-
-
-# --- reading ------------------------------------------------------------------------------------------------------------------
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV file with a header, a JSON file with a list of objects, or a file with a JSON object per line.
-
-    Raises:
-        InputError: the file is missing, has no rows, or is none of these.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text; give CSV, JSON or JSON Lines") from error
-    rows = _read_json(path, text) if path.suffix in {".json", ".jsonl", ".ndjson"} else _read_csv(path, text)
-    if not rows:
-        raise InputError(f"{path}: no rows")
-    return rows
-
-
-def _read_csv(path: Path, text: str) -> list[Row]:
-    reader = csv.DictReader(text.splitlines())
-    if not reader.fieldnames:
-        raise InputError(f"{path}: empty; the first line must name the columns")
-    if repeated := {name for name in reader.fieldnames if reader.fieldnames.count(name) > 1}:
-        raise InputError(f"{path}: the header names {', '.join(sorted(repeated))} more than once")
-    rows: list[Row] = list(reader)
-    for number, row in enumerate(rows):
-        if None in row or None in row.values():
-            raise InputError(f"{path}: line {number + _FIRST_LINE} has not as many values as the header has columns")
-    return rows
-
-
-def _read_json(path: Path, text: str) -> list[Row]:
-    try:
-        found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-    rows = [found] if isinstance(found, dict) else found
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f'{path}: must be a list of objects, one per row, such as [{{"age": 41, "plan": "basic"}}]')
-    return rows
 
 
 # --- rows to tensors ----------------------------------------------------------------------------------------------------------
@@ -106,11 +55,19 @@ def to_arrays(rows: Sequence[Row], inputs: Sequence[TensorSpec]) -> dict[str, Ar
 
 
 def _column(rows: Sequence[Row], spec: TensorSpec) -> Array:
-    cells = [_cell(row[spec.name], spec, number) for number, row in enumerate(rows, 1)]
+    values = [row[spec.name] for row in rows]
+    if spec.datatype != "BYTES" and _are_booleans(values):
+        values = [None if not value else boolean_of(value) for value in values]
+    cells = [_cell(value, spec, number) for number, value in enumerate(values, 1)]
     shapes = {cell.shape for cell in cells}
     if len(shapes) > 1:
         raise InputError(f'column "{spec.name}": rows have different shapes: {_listed(map(str, sorted(shapes)))}')
     return np.stack(cells)
+
+
+def _are_booleans(values: Sequence[Any]) -> bool:
+    """A CSV's True and False, which training reads as 1 and 0 where a column has nothing else."""
+    return all(isinstance(value, str) for value in values) and kind_of(values) == "boolean"
 
 
 def _cell(value: Any, spec: TensorSpec, number: int) -> Array:
@@ -118,7 +75,7 @@ def _cell(value: Any, spec: TensorSpec, number: int) -> Array:
     if isinstance(value, str) and math.prod(spec.shape) != 1 and spec.datatype != "BYTES":
         value = _nested(value, where)
     if spec.datatype == "BYTES":
-        array = np.array(value if isinstance(value, list) else [_text(value)], dtype=np.object_)
+        array = np.array([_text(cell, where) for cell in (value if isinstance(value, list) else [value])], dtype=np.object_)
     else:
         array = _numbers(value, spec, where)
     return _shaped(array, spec, where)
@@ -127,32 +84,43 @@ def _cell(value: Any, spec: TensorSpec, number: int) -> Array:
 def _nested(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} must be a list of numbers in JSON, such as [[0, 1], [2, 3]]") from error
 
 
-def _text(value: Any) -> str:
-    """What training saw: a missing value is empty, a number has no needless `.0`."""
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _text(value: Any, where: str) -> str:
+    try:
+        return text_of(value)
+    except ValueError as error:
+        raise InputError(f"{where} is {_shown_briefly(value)}, which is no text that can be sent") from error
 
 
 def _numbers(value: Any, spec: TensorSpec, where: str) -> Array:
+    """Numbers of the tensor's type; nothing is NaN.
+
+    Raises:
+        InputError: they are none, or this type does not have them.
+    """
     dtype = np.dtype(triton_to_np_dtype(spec.datatype))
-    if value is None or (isinstance(value, str) and not value.strip()):
-        if dtype.kind != "f":
-            raise InputError(f"{where} is empty; it must be a whole number")
-        value = math.nan
+    if dtype.kind != "f" and (value is None or (isinstance(value, str) and not value.strip(" \t"))):
+        raise InputError(f"{where} is empty; it must be a whole number")
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(number_of(value) if isinstance(value, str) else math.nan if value is None else value, dtype=np.float64)
         if dtype.kind != "f" and not np.array_equal(array, np.rint(array)):
             raise ValueError("a fraction")
     except (ValueError, TypeError, OverflowError) as error:
         kind = "a number" if dtype.kind == "f" else "a whole number"
         wanted = kind if math.prod(spec.shape) == 1 else f"an array of {_dims(spec)} numbers"
-        raise InputError(f"{where} is {json.dumps(value)[:80]}, not {wanted}") from error
-    return array.astype(dtype)
+        raise InputError(f"{where} is {_shown_briefly(value)}, not {wanted}") from error
+    with np.errstate(over="ignore", invalid="ignore"):
+        sent = array.astype(dtype)
+    if np.isinf(sent).any() if dtype.kind == "f" else not np.array_equal(sent.astype(np.float64), array):
+        raise InputError(f"{where} is {_shown_briefly(value)}, beyond what {spec.datatype} can hold")
+    return sent
+
+
+def _shown_briefly(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True)[:80]
 
 
 def _shaped(array: Array, spec: TensorSpec, where: str) -> Array:
@@ -182,6 +150,24 @@ def batches(arrays: Mapping[str, Array], size: int) -> Iterator[dict[str, Array]
 
 
 # --- answers ------------------------------------------------------------------------------------------------------------------
+
+
+def check_finite(outputs: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
+    """Whether each row has an answer: the label of probabilities that are no numbers is only the first of the classes.
+
+    Raises:
+        InputError: a row has none; names it, from 1, and its columns without a value.
+    """
+    for name, array in outputs.items():
+        if array.dtype.kind == "f":
+            bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+            if len(bad):
+                row = int(bad[0])
+                empty = [column for column, values in arrays.items() if values.dtype.kind == "f" and np.isnan(values[row]).any()]
+                cure = (
+                    f"it has no value for {_listed(empty)}; fill it in" if empty else "correct values that are far from the others"
+                )
+                raise InputError(f"row {row + 1}: the model's {name} is not finite, which is no answer: {cure}")
 
 
 def table(outputs: Mapping[str, Array]) -> str:

@@ -13,7 +13,8 @@ from serving_artifacts import expected_probability
 
 from modelship_operator.cli.client import CommandError
 from modelship_operator.cli.predict import ask
-from modelship_operator.cli.tensors import InputError, read_rows, table
+from modelship_operator.cli.rows import InputError, read_rows
+from modelship_operator.cli.tensors import table
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,7 @@ arithmetic is float32 on both sides, so that what is served equals what was trai
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -227,7 +227,7 @@ def _float(ordinal: int) -> Floats:
     return value if ordinal >= 0 else -value
 
 
-def _first(bad: npt.NDArray[np.bool_], rows: pd.Index) -> int:
+def _first(bad: Any, rows: pd.Index) -> int:
     """The place of the earliest row of the file that is bad."""
     places = np.flatnonzero(bad)
     return int(places[rows[places].argmin()])
