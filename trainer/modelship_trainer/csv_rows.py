@@ -21,11 +21,14 @@ class Dialect(NamedTuple):
     encoding: str = "utf-8"
 
 
+COMMAS = Dialect()
+
+
 class CsvError(ValueError):
     """The file is not a table; the message says where, and what to do."""
 
 
-def rows_of(file: BinaryIO, dialect: Dialect = Dialect()) -> Iterator[list[str]]:
+def rows_of(file: BinaryIO, dialect: Dialect = COMMAS) -> Iterator[list[str]]:
     r"""The header, in NFC, then the rows, each with as many cells as the header.
 
     Rows end with \n, \r\n or \r outside of quotes, and with nothing else; lines without a character are left out.

@@ -13,11 +13,10 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from trainer_tables import fit_steps, table
+from trainer_tables import features_of, fit_steps, table
 
 from modelship_trainer.data.dataset import Dataset, Kind
 from modelship_trainer.data.preprocessing import Fitted
-from modelship_trainer.data.table import features_of
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
 from modelship_trainer.export.graph import preprocessing_graph
@@ -105,7 +104,7 @@ def test_preprocessing_graph(steps: list[dict[str, Any]]) -> None:
     dataset = table({name: COLUMNS[name] for name in columns})
     fitted, _ = fit_steps(dataset, steps)
     session = onnxruntime.InferenceSession(preprocessing_graph(fitted).SerializeToString())
-    strange = features_of(STRANGE[columns], "x")
+    strange = features_of(STRANGE[columns])
     rows = pd.concat([dataset.features, strange], ignore_index=True)
     expected = np.concatenate(
         [column.features(rows[column.name]).reshape(len(rows), -1) for column in fitted.columns or []], axis=1

@@ -15,12 +15,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, RobustScaler, StandardScaler
-from trainer_tables import fit_steps, table
+from trainer_tables import features_of, fit_steps, table
 
 from modelship_trainer import memory
 from modelship_trainer.data.dataset import Dataset, Kind
 from modelship_trainer.data.fit import distinct
-from modelship_trainer.data.table import features_of
 from modelship_trainer.errors import UserError
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Step
@@ -66,7 +65,7 @@ def test_one_hot() -> None:
     """Sorted categories; unseen and, where training had none, missing: all zeros."""
     dataset = table({"plan": ["gold", "basic", "gold"]})
     fitted, _ = fit_steps(dataset, [{"oneHot": {"columns": ["plan"]}}])
-    rows = features_of(pd.DataFrame({"plan": ["basic", "gold", "platinum", None]}), "x")
+    rows = features_of(pd.DataFrame({"plan": ["basic", "gold", "platinum", None]}))
     assert fitted.transform(rows).tolist() == [[1, 0], [0, 1], [0, 0], [0, 0]]
     assert fitted.feature_names() == ["plan=basic", "plan=gold"]
 
@@ -74,27 +73,27 @@ def test_one_hot() -> None:
 def test_one_hot_with_rare_categories() -> None:
     dataset = table({"plan": ["a"] * 5 + ["b"] * 4 + ["c"] + ["d"]})
     fitted, _ = fit_steps(dataset, [{"oneHot": {"columns": ["plan"], "maxCategories": 3}}])
-    rows = features_of(pd.DataFrame({"plan": ["a", "b", "c", "d", "e"]}), "x")
+    rows = features_of(pd.DataFrame({"plan": ["a", "b", "c", "d", "e"]}))
     assert fitted.transform(rows).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]]
     assert fitted.feature_names() == ["plan=a", "plan=b", "plan=other"]
 
 
 def test_one_hot_of_numbers() -> None:
     fitted, _ = fit_steps(table({"code": [1.5, 2, nan, 2]}), [{"oneHot": {"columns": ["code"]}}])
-    rows = features_of(pd.DataFrame({"code": [2, 1.5, 7, nan]}), "x")
+    rows = features_of(pd.DataFrame({"code": [2, 1.5, 7, nan]}))
     assert fitted.transform(rows).tolist() == [[0, 1], [1, 0], [0, 0], [0, 0]]
 
 
 def test_ordinal_unseen_is_minus_one() -> None:
     fitted, _ = fit_steps(table({"size": ["s", "l", "m"]}), [{"ordinal": {"columns": ["size"]}}])
-    rows = features_of(pd.DataFrame({"size": ["l", "m", "s", "xl"]}), "x")
+    rows = features_of(pd.DataFrame({"size": ["l", "m", "s", "xl"]}))
     assert fitted.transform(rows)[:, 0].tolist() == [0, 1, 2, -1]
 
 
 def test_impute_text() -> None:
     steps = [{"impute": {"columns": ["plan"], "strategy": "mostFrequent"}}, {"ordinal": {"columns": ["plan"]}}]
     fitted, _ = fit_steps(table({"plan": ["b", None, "b", "a"]}), steps)
-    assert fitted.transform(features_of(pd.DataFrame({"plan": ["a", None]}), "x"))[:, 0].tolist() == [0, 1]
+    assert fitted.transform(features_of(pd.DataFrame({"plan": ["a", None]})))[:, 0].tolist() == [0, 1]
 
 
 def test_leading_cast_decides_what_is_served() -> None:
@@ -147,7 +146,7 @@ def test_what_text_was_filled_with_becomes_a_number() -> None:
     cast = {"cast": {"columns": ["level"], "to": "number"}}
     fitted, _ = fit_steps(dataset, [{"impute": {"columns": ["level"], "strategy": "constant", "value": "2.50"}}, cast])
     assert [column.to_json() for column in fitted.columns or []] == [
-        {"name": "level", "type": "number", "steps": [{"step": "fill", "value": 2.5}], "required": False}
+        {"name": "level", "type": "number", "steps": [{"step": "fill", "value": 2.5}], "texts": "text", "required": False}
     ]
     assert fitted.transform(dataset.features).tolist() == [[1], [2.5], [10]]
     with pytest.raises(UserError, match='column "level" was imputed with "none", which is no number; move the cast before impute'):
@@ -162,7 +161,7 @@ def test_text_that_a_later_cast_cannot_read(text: str) -> None:
         {"impute": {"columns": ["level"], "strategy": "constant", "value": "1"}},
         {"cast": {"columns": ["level"], "to": "number"}},
     ]
-    message = f'^column "level" must be numbers, and has "{text}" in row 5; '
+    message = f'^column "level" must be numbers, and has text such as "{text}" in row 5; '
     with pytest.raises(UserError, match=message):
         fit_steps(dataset, steps, train=[3, 4])
     fitted, _ = fit_steps(dataset, steps, train=[0, 1])
@@ -176,7 +175,7 @@ def test_tokenize() -> None:
     fitted, _ = fit_steps(dataset, [{"tokenize": {"columns": ["text"]}}])
     assert fitted.feature_names() == ["text:apple", "text:pear", "text:red"]
     rare = math.log(3 / 2) + 1
-    rows = features_of(pd.DataFrame({"text": ["red apple", "pear red red", "plum", ""]}), "x")
+    rows = features_of(pd.DataFrame({"text": ["red apple", "pear red red", "plum", ""]}))
     first, second = math.hypot(rare, 1), math.hypot(rare, 2)
     expected = [[rare / first, 0, 1 / first], [0, rare / second, 2 / second], [0, 0, 0], [0, 0, 0]]
     np.testing.assert_allclose(fitted.transform(rows), expected, rtol=1e-6)
@@ -186,7 +185,7 @@ def test_tokenize_is_scikit_learns() -> None:
     texts = ["the quick brown fox", "the lazy dog", "quick quick dog, the fox", "Привет мир", "naïve café"]
     fitted, _ = fit_steps(table({"text": texts}), [{"tokenize": {"columns": ["text"], "ngrams": 2, "vocabularySize": 12}}])
     reference = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), max_features=12).fit(texts)
-    x = fitted.transform(features_of(pd.DataFrame({"text": texts}), "x"))
+    x = fitted.transform(features_of(pd.DataFrame({"text": texts})))
     np.testing.assert_allclose(x, reference.transform(texts).toarray(), rtol=1e-6)
 
 
@@ -308,7 +307,7 @@ def test_against_a_column_transformer() -> None:
     frame = frame.mask(rng.rand(*frame.shape) < 0.1)
     frame["site"] = rng.choice(["north", "south", "west"], len(frame))
     frame["grade"] = rng.choice(["I", "II", "III"], len(frame))
-    dataset = Dataset("x", Kind.TABULAR, features_of(frame, "x"), bunch.target, "y", "sha256:0")
+    dataset = Dataset("x", Kind.TABULAR, features_of(frame), bunch.target, "y", "sha256:0")
     steps = [
         {"impute": {"columns": ["a", "b"], "strategy": "mean"}},
         {"impute": {"columns": ["c", "d"]}},

@@ -48,8 +48,10 @@ class Table(NamedTuple):
 
 def load(data: Data, task: Task) -> Dataset:
     """`sklearn://name`: digits as images `[N, 1, 8, 8]` with values 0 to 16, the others as tables with the column `target`."""
+    from modelship_trainer.data.columns import Reading, Where
+    from modelship_trainer.data.labels import canonical_target
     from modelship_trainer.data.load import tabular
-    from modelship_trainer.data.table import canonical_target, wanted_columns
+    from modelship_trainer.data.table import wanted_columns
 
     name = data.source.removeprefix("sklearn://")
     if name not in BUNDLED:
@@ -59,7 +61,7 @@ def load(data: Data, task: Task) -> Dataset:
         if data.features is not None or data.target not in (None, TARGET):
             raise UserError(FailureReason.RECIPE_INVALID, f"{data.source} are images: leave data.features and data.target out.")
         images = table.values.reshape(-1, 1, 8, 8).astype(np.float32)
-        target = canonical_target(pd.Series(table.target), TARGET, task)
+        target = canonical_target(pd.Series(table.target, name=TARGET), task, Reading(), Where(data.source))
         return Dataset(data.source, Kind.ARRAY, images, target, TARGET, _digest(table.values, table.target))
     frame = pd.DataFrame(table.values, columns=table.columns)
     frame[TARGET] = table.target

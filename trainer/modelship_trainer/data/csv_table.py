@@ -1,8 +1,8 @@
 """Columns of a CSV file: the cells that `csv_rows` reads, as numbers where all cells of a column are numbers, else as text.
 
 Files whose quotes are all where they belong are read by pyarrow, several times as fast; whatever is odd in a file is left to
-`csv_rows`, which reads it or says what is wrong. Both give the same cells (a test compares them), and neither holds more than a part
-of the file beside the columns.
+`csv_rows`, which reads it or says what is wrong. Both give the same cells (a test compares them), and neither holds more than a
+part of the file beside the columns.
 """
 
 from __future__ import annotations

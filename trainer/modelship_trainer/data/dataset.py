@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from modelship_trainer.values import Kind as TextKind
 
 Rows = npt.NDArray[np.int64]
 """Indices of rows, ascending."""
@@ -42,6 +45,10 @@ class Dataset:
     """`sha256:<hex>` of the source's bytes."""
     notes: tuple[str, ...] = ()
     """What a person should know of how it was read, such as files left out; a sentence each."""
+    kinds: Mapping[str, TextKind] = field(default_factory=dict)
+    """What the text of a table's columns is of; text where it is not told."""
+    raw: pd.DataFrame | None = None
+    """The features of a table as they were read, where a dropDuplicates step compares them."""
 
     @property
     def rows(self) -> int:

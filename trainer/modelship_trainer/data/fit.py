@@ -24,13 +24,14 @@ from modelship_trainer.data.steps import (
     Tokens,
     Values,
     convert,
-    no_number,
+    is_text,
     parse_number,
     tfidf,
 )
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import CastType, ImputeStrategy, Step
+from modelship_trainer.values import Kind as TextKind
 from modelship_trainer.values import text_of
 
 
@@ -42,17 +43,34 @@ def distinct(dataset: Dataset, steps: list[Step]) -> Dataset:
     Raises:
         UserError: DataInvalid where a step names a column that is not there.
     """
-    if not isinstance(dataset.features, pd.DataFrame):  # `fit` refuses the step
-        return dataset
-    table = _Table.of(dataset, np.arange(dataset.rows))
+    if not isinstance(dataset.features, pd.DataFrame) or not any(step.drop_duplicates for step in steps):
+        return dataset  # of arrays, `fit` refuses the step
+    raw = dataset.features if dataset.raw is None else dataset.raw
+    keep = np.ones(dataset.rows, dtype=bool)
     for number, step in enumerate(steps):
         if step.drop_duplicates is not None:
-            table.where = f"data.preprocessing[{number}].{step.kind}"
-            _drop_duplicates(table, step.drop_duplicates)
-    if len(table.rows) == dataset.rows:
-        return dataset
-    print(f"dropDuplicates: {dataset.rows - len(table.rows):,} of {dataset.rows:,} rows repeat an earlier one", flush=True)
-    return replace(dataset, features=dataset.take(table.rows), target=dataset.target[table.rows])
+            where = f"data.preprocessing[{number}].{step.kind}"
+            keep[keep] = ~_repeated(dataset, raw[keep], keep, step.drop_duplicates.columns, where)
+    if not keep.all():
+        print(f"dropDuplicates: {int((~keep).sum()):,} of {dataset.rows:,} rows repeat an earlier one", flush=True)
+        dataset = replace(dataset, features=dataset.features[keep], target=dataset.target[keep])
+    return replace(dataset, raw=None)
+
+
+def _repeated(dataset: Dataset, raw: pd.DataFrame, keep: Array, columns: list[str] | None, where: str) -> Array:
+    """Which of the rows of `raw` repeat an earlier one in these columns, or in all and the target."""
+    names = [*raw.columns, dataset.target_name] if columns is None else columns
+    unknown = next((name for name in names if name not in raw and name != dataset.target_name), None)
+    if unknown is not None:
+        known = listing([*raw.columns, dataset.target_name])
+        raise UserError(
+            FailureReason.DATA_INVALID, f"{where}: column {quote(unknown)} is not in {dataset.source}; columns: {known}."
+        )
+    keys = {str(number): raw[name].to_numpy() for number, name in enumerate(names) if name != dataset.target_name}
+    if dataset.target_name in names:
+        keys["target"] = dataset.target[keep]
+    repeated: Array = pd.DataFrame(keys).duplicated().to_numpy()
+    return repeated
 
 
 def fit(steps: list[Step], dataset: Dataset, train: Rows) -> tuple[Fitted, Rows]:
@@ -86,6 +104,7 @@ class _Column:
     name: str
     type: Literal["number", "text"]
     values: Values
+    texts: TextKind = "text"
     steps: list[ColumnStep] = field(default_factory=list)
     required: bool = False
     category: bool = False
@@ -114,7 +133,7 @@ class _Column:
         self.steps.append(step)
 
     def done(self) -> Column:
-        return Column(name=self.name, type=self.type, steps=self.steps, required=self.required)
+        return Column(name=self.name, type=self.type, texts=self.texts, steps=self.steps, required=self.required)
 
 
 @dataclass
@@ -140,7 +159,7 @@ class _Table:
         columns = {}
         for name in frame.columns:
             values = frame[name].to_numpy()
-            columns[name] = _Column(name, "text" if values.dtype == object else "number", values)
+            columns[name] = _Column(name, "text" if values.dtype == object else "number", values, dataset.kinds.get(name, "text"))
         return cls(dataset.source, dataset.target_name, dataset.target[train], train, frame.index, columns, dataset.rows)
 
     def chosen(self, names: list[str] | None) -> list[_Column]:
@@ -152,6 +171,12 @@ class _Table:
         if names is None:
             return [column for column in self.columns.values() if column.numeric]
         for name in names:
+            if name == self.target_name:
+                raise UserError(
+                    FailureReason.RECIPE_INVALID,
+                    f"{self.where}: {quote(name)} is the target, which no step changes; what its labels are is said by data.types: "
+                    f"{{{name}: text}} or number.",
+                )
             if name not in self.columns:
                 known = listing([*self.columns, self.target_name])
                 raise self.error(f"column {quote(name)} is not in {self.source}; columns: {known}.")
@@ -173,11 +198,8 @@ class _Table:
                     "before the cast, or leave the column out of columns."
                 )
             if column.text:
-                example = quote(no_number(column.values))
-                raise self.error(
-                    f"column {quote(column.name)} of {self.source} is text, such as {example}, and this step needs numbers; "
-                    "cast it to number, encode it with oneHot or ordinal, or leave it out of columns."
-                )
+                cures = "this step needs numbers: cast it to number, encode it with oneHot or ordinal, or leave it out of columns"
+                raise self.error(f"{is_text(pd.Series(column.values, self.lines, name=column.name), self.source, cures)}.")
         return self.with_values(columns)
 
     def with_values(self, columns: list[_Column]) -> list[_Column]:
@@ -217,15 +239,6 @@ class _Table:
 
 
 # --- cleaning -----------------------------------------------------------------------------------------------------------------
-
-
-def _drop_duplicates(table: _Table, step: recipe.DropDuplicates) -> None:
-    names = step.columns or [*table.columns, table.target_name]
-    chosen = table.chosen([name for name in names if name != table.target_name])
-    keys = {str(number): column.values for number, column in enumerate(chosen)}
-    if table.target_name in names:
-        keys["target"] = table.target
-    table.keep(~pd.DataFrame(keys).duplicated().to_numpy())
 
 
 def _drop_missing(table: _Table, step: recipe.DropMissing) -> None:

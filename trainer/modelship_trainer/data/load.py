@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 
 from modelship_trainer.data import bundled
+from modelship_trainer.data.columns import Reading, Use, Where, check_array, features_of, readings
 from modelship_trainer.data.dataset import Array, Dataset, Kind
 from modelship_trainer.data.folders import choose, told
 from modelship_trainer.data.images import load_images
+from modelship_trainer.data.labels import canonical_target, missing_labels
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.source import Source, fetch
-from modelship_trainer.data.table import canonical_target, features_of, missing_labels, read_table, text_columns
+from modelship_trainer.data.table import read_table
 from modelship_trainer.errors import UserError, is_store_error, listing, quote
 from modelship_trainer.locations import scheme_of, shown
 from modelship_trainer.protocol import FailureReason
@@ -76,46 +78,76 @@ Reader = Callable[[Source, Data, Task, Fitted | None], Dataset]
 
 def _load_table(format_: Format) -> Reader:
     def read(source: Source, data: Data, task: Task, fitted: Fitted | None) -> Dataset:
-        known = _text_of(fitted, data.target)
-        frame, name = read_table(source, format_, data, text_columns(data.preprocessing) | known)
-        dataset = tabular(source.uri, frame, name, source.digest, data, task)
-        if name in known:  # Parquet and JSON may have numbers there
-            dataset = replace(dataset, target=np.array([str(label) for label in dataset.target], dtype=object))
-        return dataset
+        found = readings(data, fitted)
+        text = {name for name, reading in found.items() if reading.use not in (Use.ANY, Use.NUMBER)}
+        labels = {data.target} if data.target is not None and task is Task.CLASSIFICATION else set()
+        if fitted is not None and fitted.columns is not None:  # whatever else there is does not matter to the model
+            data = data.model_copy(update={"features": [column.name for column in fitted.columns]})
+        frame, name = read_table(source, format_, data, text | labels)
+        return tabular(source.uri, frame, name, source.digest, data, task, fitted, written=format_ is Format.CSV)
 
     return read
 
 
-def _text_of(fitted: Fitted | None, target: str | None) -> set[str]:
-    """Columns that are text to a model, its target with them: other data may have nothing but digits there."""
-    if fitted is None:
-        return set()
-    text = {column.name for column in fitted.columns or [] if column.type == "text"}
-    classes = (fitted.target.classes if fitted.target else None) or []
-    # Booleans are text in the one spelling true and false, which reading them as text would lose.
-    of_text = any(isinstance(label, str) for label in classes) and not set(classes) <= {"true", "false"}
-    return text | {target} if target is not None and of_text else text
-
-
-def tabular(uri: str, frame: pd.DataFrame, target: str, digest: str, data: Data, task: Task) -> Dataset:
-    """A dataset of a raw table whose columns are checked to exist."""
-    missing = missing_labels(frame[target])
-    if missing.any() and _drops_missing(data.preprocessing, target):
-        frame = frame[~missing]  # a row without a label can be neither learned from nor scored
-    elif missing.any():
+def tabular(
+    uri: str,
+    frame: pd.DataFrame,
+    target: str,
+    digest: str,
+    data: Data,
+    task: Task,
+    fitted: Fitted | None = None,
+    *,
+    written: bool = False,
+) -> Dataset:
+    """A dataset of a raw table whose columns are checked to exist; `written`: its format has no types."""
+    where = Where(uri, for_training=fitted is None, written=written)
+    unknown = [name for name in data.types or {} if name not in frame] if fitted is None else []
+    if unknown:
         raise UserError(
-            FailureReason.DATA_INVALID,
-            f"target {quote(target)} is missing in {int(missing.sum()):,} of {len(frame):,} rows of {uri}; fill it in, or drop "
-            f"these rows with the preprocessing step dropMissing: {{columns: [{target}]}}.",
+            FailureReason.RECIPE_INVALID,
+            f"data.types names {quote(unknown[0])}, which is no column of {uri} that is read; columns: "
+            f"{listing(list(frame.columns))}.",
         )
+    frame = _with_labels(frame, target, data.preprocessing, where)
+    found = readings(data, fitted)
+    labels = canonical_target(frame[target], task, found.get(target, Reading()), where, _classes(fitted))
+    raw = frame.drop(columns=target)
+    del frame
+    features, kinds = features_of(raw, where, found)
+    compared = fitted is None and any(step.drop_duplicates for step in data.preprocessing)
     return Dataset(
         source=uri,
         kind=Kind.TABULAR,
-        features=features_of(frame.drop(columns=target), uri),
-        target=canonical_target(frame[target], target, task),
+        features=features,
+        target=labels,
         target_name=target,
         digest=digest,
+        kinds=kinds,
+        raw=raw if compared else None,
     )
+
+
+def _with_labels(frame: pd.DataFrame, target: str, steps: Sequence[Step], where: Where) -> pd.DataFrame:
+    """The rows that have a target: without it they can be neither learned from nor scored."""
+    missing = missing_labels(frame[target])
+    if not missing.any():
+        return frame
+    if _drops_missing(steps, target):
+        return frame[~missing]
+    raise UserError(FailureReason.DATA_INVALID, _missing_target(target, missing, where))
+
+
+def _missing_target(target: str, missing: pd.Series, where: Where) -> str:
+    count, first = int(missing.sum()), int(missing.to_numpy().argmax()) + 1
+    rows = f"{count:,} of {len(missing):,} rows of {where.uri}, " + (f"row {first}" if count == 1 else f"the first row {first}")
+    drop = f", or drop these rows with the preprocessing step dropMissing: {{columns: [{target}]}}" if where.for_training else ""
+    last = " (the last: was the file cut?)" if count == 1 and first == len(missing) else ""
+    return f"target {quote(target)} is missing in {rows}{last}; fill it in{drop}."
+
+
+def _classes(fitted: Fitted | None) -> list[int | str] | None:
+    return fitted.target.classes if fitted is not None and fitted.target is not None else None
 
 
 def _drops_missing(steps: Sequence[Step], target: str) -> bool:
@@ -157,13 +189,16 @@ def _load_npz(source: Source, data: Data, task: Task, fitted: Fitted | None) -> 
             FailureReason.DATA_INVALID,
             f"array {quote(target)} of {source.uri} has shape {list(y.shape)}; it must be [{len(x)}], a value per row.",
         )
+    where = Where(source.uri, for_training=fitted is None)
     missing = missing_labels(pd.Series(y))
     if missing.any():
         raise UserError(
             FailureReason.DATA_INVALID,
             f"target {quote(target)} is missing in {int(missing.sum()):,} of {len(y):,} rows of {source.uri}.",
         )
-    y = canonical_target(pd.Series(y), target, task)
+    check_array(x, wanted[0], where)
+    reading = readings(data, None).get(target, Reading())
+    y = canonical_target(pd.Series(y, name=target), task, reading, where, _classes(fitted))
     return Dataset(source=source.uri, kind=Kind.ARRAY, features=x, target=y, target_name=target, digest=source.digest)
 
 
@@ -190,7 +225,8 @@ def _load_image_folder(source: Source, data: Data, task: Task, fitted: Fitted | 
             "data.target and data.features do not apply to imageFolder: a file's folder is its label; leave them out.",
         )
     images, labels, notes = load_images(source, data)
-    target = canonical_target(pd.Series(labels, dtype=object), "label", task)
+    where = Where(source.uri, for_training=fitted is None)
+    target = canonical_target(pd.Series(labels, dtype=object, name="label"), task, Reading(), where, _classes(fitted))
     return Dataset(source.uri, Kind.IMAGE, images, target, "label", source.digest, notes=tuple(notes))
 
 

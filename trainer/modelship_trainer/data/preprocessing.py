@@ -17,11 +17,12 @@ import pandas as pd
 from pydantic import Field
 
 from modelship_trainer.data.dataset import Array
-from modelship_trainer.data.steps import FLOAT32_MAX, ColumnStep, Log, Values, convert, no_number
+from modelship_trainer.data.steps import FLOAT32_MAX, ColumnStep, Log, Values, convert, is_text
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import Model
+from modelship_trainer.values import Kind
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,6 +33,8 @@ class Column(Model):
     name: str
     type: Literal["number", "text"]
     steps: list[Annotated[ColumnStep, Field(discriminator="step")]]
+    texts: Kind = "text"
+    """What the values of a text column are of: numbers and booleans have one spelling each, see `values.normal_text`."""
     required: bool = False
     """A dropMissing step named it: rows without a value are not for this model."""
 
@@ -199,13 +202,11 @@ class Fitted(Model):
 def _finite(column: Column, values: Values, rows: pd.Index, source: str) -> Floats:
     """A column's features, `[N, k]`, checked to be numbers."""
     if values.dtype == object:
-        raise UserError(
-            FailureReason.DATA_INVALID,
-            f"column {quote(column.name)} of {source} is text, such as {quote(no_number(values))}; encode it with oneHot, ordinal "
-            "or tokenize, cast it to number, or leave it out of data.features.",
-        )
+        cures = "encode it with oneHot, ordinal or tokenize, cast it to number, or leave it out of data.features"
+        text = pd.Series(values, rows, name=column.name)
+        raise UserError(FailureReason.DATA_INVALID, f"{is_text(text, source, cures)}.")
     block: Floats = values if values.ndim == 2 else values[:, np.newaxis]
-    bad = (~np.isfinite(block)).any(axis=1)
+    bad = np.asarray((~np.isfinite(block)).any(axis=1))
     if bad.any():
         raise UserError(
             FailureReason.DATA_INVALID,

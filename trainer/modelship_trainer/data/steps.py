@@ -6,7 +6,6 @@ Values of a column are float32 `[N]` (NaN: missing), Python strings `[N]` ("": m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal
 
@@ -192,13 +191,13 @@ def to_number(series: pd.Series) -> Values:
         with np.errstate(over="ignore"):
             return values.astype(np.float32)
     numbers = np.empty(len(series), dtype=np.float32)
-    for place, (row, cell) in enumerate(series.items()):
+    for place, cell in enumerate(series):
         try:
             numbers[place] = parse_number(cell)
         except ValueError:
             raise UserError(
                 FailureReason.DATA_INVALID,
-                f"column {quote(series.name)} must be numbers, and has {quote(cell)} in row {row + 1}; correct it (a missing value "
+                f"column {quote(series.name)} must be numbers, and has {text_among_numbers(series)}; correct it (a missing value "
                 "is an empty cell), or encode the column as categories.",
             ) from None
     return numbers
@@ -216,16 +215,29 @@ def parse_number(cell: Any) -> float:
     return value
 
 
-def no_number(values: Iterable[Any]) -> Any:
-    """What a message shows of a column of text: the first cell that is no number, or else the first that is not empty."""
-    text = [cell for cell in values if not (isinstance(cell, str) and not cell)]
-    return next((cell for cell in text if not _is_number(cell)), text[0] if text else "")
+def text_among_numbers(series: pd.Series) -> str:
+    """What a message says of a column that should be numbers: in which rows it is text, as the index counts them, from 0."""
+    cells = [(row, cell) for row, cell in zip(series.index, map(text_of, series), strict=True) if cell]
+    bad = [(row, cell) for row, cell in cells if not _is_number(cell)]
+    row, cell = (bad or cells)[0]
+    if bad and 2 * len(bad) < len(cells):
+        first = "" if len(bad) == 1 else "the first, "
+        return f"numbers in all but {len(bad):,} of {len(series):,} rows: {first}{quote(cell)} in row {row + 1}"
+    return f"text such as {quote(cell)} in row {row + 1}"
 
 
-def _is_number(cell: Any) -> bool:
+def is_text(series: pd.Series, source: str, cures: str) -> str:
+    """The message for a column of text that should have become numbers: what to do depends on how much of it is text."""
+    told = text_among_numbers(series) if (series != "").any() else "no value"
+    if told.startswith("numbers"):
+        cures = "correct it, or leave the cell empty and impute"
+    return f"column {quote(series.name)} of {source} has {told}; {cures}"
+
+
+def _is_number(cell: str) -> bool:
     try:
         parse_number(cell)
-    except (TypeError, ValueError):
+    except ValueError:
         return False
     return True
 

@@ -1,35 +1,31 @@
-"""Tables: read CSV, Parquet and JSON Lines, and bring columns into the two types that a served model takes."""
+"""Tables: the raw columns of CSV, Parquet and JSON Lines."""
 
 from __future__ import annotations
 
-import decimal
 import json
 import re
-import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from modelship_trainer.data.dataset import Array
+from modelship_trainer.csv_rows import CsvError, Dialect, other_separator
+from modelship_trainer.data.csv_table import header_of, read_columns
 from modelship_trainer.data.folders import Partitions
 from modelship_trainer.data.source import Source
-from modelship_trainer.data.steps import no_number
 from modelship_trainer.errors import UserError, is_store_error, listing, quote
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.recipe import CastType, Data, Format, Step, Task
+from modelship_trainer.recipe import Csv, Data, Format, Quote
+from modelship_trainer.values import text_of
 
-_LARGEST = 1e37
-"""Of a regression's target: an order of magnitude below float32's end, as (value - mean) must fit, too."""
-_EXACT = {True: 2**63, False: 2**53}
-"""Whole numbers below this are exact: as integers (True), as floats (False)."""
 _UNREADABLE = (ValueError, OSError, OverflowError, RecursionError, EOFError, zlib.error)
 """What broken files raise: pyarrow's and pandas' own errors are ValueErrors, those of a cut .gz are not."""
 _ROW_LABELS = re.compile(r"__index_level_\d+__")
 """What pandas calls the row labels that it puts into a Parquet file."""
+_SEPARATORS = re.compile(r"[,;\t|]")
+"""In a header that seems to be one column's: what the cells are really separated by."""
 _NAMELESS = re.compile(r"(Unnamed: \d+)?")
 """The header above row labels that pandas wrote into a CSV file; after reading and writing it once more."""
 
@@ -52,17 +48,18 @@ def read_table(source: Source, format_: Format, data: Data, text: set[str]) -> t
 
 def _read_files(source: Source, format_: Format, data: Data, text: set[str]) -> tuple[list[pd.DataFrame], str]:
     frames = []
+    csv = data.csv or Csv()
     folders = Partitions(source, text)
     first: list[str] | None = None
     for place, (path, name) in enumerate(zip(source.paths, source.names, strict=True)):
         where = source.uri if len(source.names) == 1 else f"{source.uri}/{name}"
         try:
-            available = _read_columns(path, format_)
+            available = _read_columns(path, format_, csv)
             _same_columns(first, available, source, name, data, format_)
             first = first or available
-            columns, target = wanted_columns(folders.with_names(available, where), data, where)
+            columns, target = wanted_columns(folders.with_names(available, where), data, where, format_=format_)
             inside = folders.inside(columns, available)
-            frames.append(folders.fill(_read(path, format_, available, inside, text), columns, place))
+            frames.append(folders.fill(_read(path, format_, csv, inside, text), columns, place))
         except _UNREADABLE as error:
             if is_store_error(error):
                 raise
@@ -95,7 +92,9 @@ def _text_in_some(frames: list[pd.DataFrame]) -> set[str]:
     return {name for name, found in kinds.items() if len(found) > 1}
 
 
-def wanted_columns(available: list[str], data: Data, uri: str, default_target: str | None = None) -> tuple[list[str], str]:
+def wanted_columns(
+    available: list[str], data: Data, uri: str, default_target: str | None = None, format_: Format | None = None
+) -> tuple[list[str], str]:
     """Columns to read, the target last, and the target."""
     target = data.target or default_target
     if target is None:
@@ -105,6 +104,8 @@ def wanted_columns(available: list[str], data: Data, uri: str, default_target: s
         )
     features = data.features if data.features is not None else _all_but(target, available, uri)
     for name in [target, *features]:
+        if name not in available and format_ is Format.CSV and len(available) == 1 and _SEPARATORS.search(available[0]):
+            raise UserError(FailureReason.DATA_INVALID, f"column {quote(name)} is not in {uri}; {other_separator(available)}.")
         if name not in available:
             raise UserError(FailureReason.DATA_INVALID, f"column {quote(name)} is not in {uri}; columns: {listing(available)}.")
         if available.count(name) > 1:
@@ -131,86 +132,58 @@ def _all_but(target: str, available: list[str], uri: str) -> list[str]:
     return features
 
 
-def _read_columns(path: Path, format_: Format) -> list[str]:
-    """Names as written: pandas would make others of those that are empty or there twice."""
+def _read_columns(path: Path, format_: Format, csv: Csv) -> list[str]:
+    """Names as written, in NFC."""
     match format_:
         case Format.PARQUET:
             import pyarrow.parquet
 
-            return list(pyarrow.parquet.read_schema(path).names)
+            return [text_of(name) for name in pyarrow.parquet.read_schema(path).names]
         case Format.CSV:
-            return [str(name) for name in pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]]
+            return header_of(path, _dialect(csv))
         case _:
-            return list(_read_json(path).columns)
+            return list(dict.fromkeys(name for record in _json_records(path) for name in record))
 
 
-def text_columns(steps: Sequence[Step]) -> set[str]:
-    """Columns whose first step casts them to categories: a CSV's "01234" stays what it is."""
-    seen: set[str] = set()
-    text: set[str] = set()
-    for step in steps:
-        if step.drop_duplicates or step.drop_missing:  # these change no value
-            continue
-        if step.cast and step.cast.to is CastType.CATEGORY:
-            text |= set(step.cast.columns) - seen
-        if step.value.columns is None:  # all numeric columns, so from here on none is as it was
-            return text
-        seen |= set(step.value.columns)
-    return text
-
-
-def _read(path: Path, format_: Format, available: list[str], columns: list[str], text: set[str]) -> pd.DataFrame:
+def _read(path: Path, format_: Format, csv: Csv, columns: list[str], text: set[str]) -> pd.DataFrame:
     match format_:
         case Format.PARQUET:
             return _read_parquet(path, columns)
         case Format.CSV:
-            places = [available.index(name) for name in columns]
-            types = {place: str for name, place in zip(columns, places, strict=True) if name in text}
-            return _read_csv(path, len(available), types)[places].set_axis(columns, axis=1)
+            return read_columns(path, columns, text, _dialect(csv), csv.decimal.value)
         case _:
-            return _read_json(path)[columns]
+            return _read_json(path, columns)
+
+
+def _dialect(csv: Csv) -> Dialect:
+    return Dialect(csv.separator, None if csv.quote is Quote.NONE else csv.quote.value, csv.encoding.value)
 
 
 def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     """Columns as other tools see them: pandas' metadata would make row labels of some. Whole numbers stay whole beside nulls."""
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path, columns=columns, partitioning=None)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-    return frame[columns]
+    written = {text_of(name): name for name in pyarrow.parquet.read_schema(path).names}
+    table = pyarrow.parquet.read_table(path, columns=[written[name] for name in columns], partitioning=None)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True, date_as_object=True)
+    return frame[[written[name] for name in columns]].set_axis(columns, axis=1)
 
 
-def _read_csv(path: Path, fields: int, types: dict[int, type[str]]) -> pd.DataFrame:
-    """Every column, by its place, as `usecols` would hide rows with too many fields.
-
-    Only an empty cell is missing: to the served graph "NA" and "None" are words like any other. Surplus fields in every row, which
-    pandas by itself takes for row labels, and so shifts the rest, are an error.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            return pd.read_csv(
-                path,
-                header=0,
-                names=list(range(fields)),
-                dtype=types,
-                keep_default_na=False,
-                na_values=[""],
-                low_memory=False,
-                index_col=False,
-            )
-        except pd.errors.ParserWarning as error:
-            raise ValueError("its rows have more fields than its first line has names") from error
-
-
-def _read_json(path: Path) -> pd.DataFrame:
+def _read_json(path: Path, columns: list[str]) -> pd.DataFrame:
     """Values as written: pandas' own reader takes "007" for seven and some names for dates."""
-    records = []
-    with path.open(encoding="utf-8") as file:
+    cells: dict[str, list[Any]] = {name: [] for name in columns}
+    for record in _json_records(path):
+        for name, values in cells.items():
+            values.append(record.get(name))
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in cells.items()})
+
+
+def _json_records(path: Path) -> Iterator[dict[str, Any]]:
+    r"""An object per line, names in NFC; lines end with \n, \r\n or \r."""
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                records.append(_json_object(line, number))
-    return pd.DataFrame.from_records(records)
+                yield {text_of(name): value for name, value in _json_object(line, number).items()}
 
 
 def _json_object(line: str, number: int) -> dict[str, Any]:
@@ -224,135 +197,10 @@ def _json_object(line: str, number: int) -> dict[str, Any]:
 
 
 def _unreadable(where: str, format_: Format, error: Exception) -> UserError:
+    if isinstance(error, CsvError):
+        return UserError(FailureReason.DATA_INVALID, f"{where} is not readable as csv: {error}.")
     detail = str(error).strip().replace("\n", " ")[:200].rstrip(".")
     return UserError(
         FailureReason.DATA_INVALID,
         f"{where} is not readable as {format_.value}: {detail or type(error).__name__}; repair it, or set data.format.",
     )
-
-
-# --- types --------------------------------------------------------------------------------------------------------------------
-
-
-def features_of(frame: pd.DataFrame, uri: str) -> pd.DataFrame:
-    """Each column as float32 (NaN: missing) or Python strings ("": missing): what a served model gets is what it learns from."""
-    return pd.DataFrame({name: canonical(frame[name], uri) for name in frame.columns}, index=frame.index)
-
-
-def canonical(series: pd.Series, uri: str) -> pd.Series:
-    """A raw column as float32 or strings.
-
-    Raises:
-        UserError: DataInvalid where cells are lists or objects.
-    """
-    if _is_numeric(series):
-        values = series.astype(object).where(series.notna(), np.nan)
-        try:
-            numbers = pd.to_numeric(values, errors="raise").to_numpy(dtype=np.float64)
-        except OverflowError:
-            raise UserError(
-                FailureReason.DATA_INVALID,
-                f"column {quote(series.name)} of {uri} has whole numbers beyond 1e308; write them as text, or leave it out of "
-                "data.features.",
-            ) from None
-        return pd.Series(numbers.astype(np.float32), index=series.index, name=series.name)
-    nested = next((cell for cell in series if isinstance(cell, list | dict | tuple | set | np.ndarray)), None)
-    if nested is not None:
-        raise UserError(
-            FailureReason.DATA_INVALID,
-            f"column {quote(series.name)} of {uri} holds nested values such as {quote(nested)}; flatten it, or leave it out of "
-            "data.features.",
-        )
-    text = ["" if missing else str(cell) for cell, missing in zip(series, series.isna(), strict=True)]
-    return pd.Series(text, index=series.index, name=series.name, dtype=object)
-
-
-def _is_numeric(series: pd.Series) -> bool:
-    if pd.api.types.is_bool_dtype(series) or pd.api.types.is_numeric_dtype(series):
-        return not pd.api.types.is_complex_dtype(series)
-    if series.dtype != object:
-        return False
-    kinds = (bool, int, float, decimal.Decimal, np.number, np.bool_)
-    return all(isinstance(cell, kinds) for cell, missing in zip(series, series.isna(), strict=True) if not missing)
-
-
-def missing_labels(series: pd.Series) -> pd.Series:
-    """Which rows have no target: a null, or text without a character, whatever the format can tell apart."""
-    return series.isna() | pd.Series([isinstance(cell, str) and not cell for cell in series], index=series.index, dtype=bool)
-
-
-def canonical_target(series: pd.Series, name: str, task: Task) -> Array:
-    """The target as float64 (regression), int64 (classes that are whole numbers) or Python strings; nothing is missing.
-
-    Raises:
-        UserError: DataInvalid where regression has text, or classification has fractions or labels of several types.
-    """
-    first = {_label_type(cell): cell for cell in reversed(series.tolist())}
-    if task is Task.REGRESSION:
-        if set(first) - {"numbers"}:
-            raise UserError(
-                FailureReason.DATA_INVALID,
-                f"target {quote(name)} has values such as {quote(no_number(series))}; training.task regression needs numbers: "
-                "correct them (a missing value is an empty cell), set it to classification, or choose another target.",
-            )
-        return _finite(series, name)
-    if len(first) > 1:  # as text they would be one class
-        (one, example), (other, another), *_ = sorted(first.items())
-        raise UserError(
-            FailureReason.DATA_INVALID,
-            f"target {quote(name)} has labels of two types, {one} such as {_spelled(example)} and {other} such as "
-            f"{_spelled(another)}; write all of them as text.",
-        )
-    if set(first) == {"numbers"}:
-        return _whole(series, name)
-    # JSON's spelling of booleans; text as it is.
-    return np.array([str(v).lower() if isinstance(v, bool | np.bool_) else str(v) for v in series], dtype=object)
-
-
-def _label_type(cell: object) -> str:
-    if isinstance(cell, bool | np.bool_):
-        return "booleans"
-    return "numbers" if isinstance(cell, int | float | decimal.Decimal | np.number) else "text"
-
-
-def _spelled(cell: object) -> str:
-    return quote(cell) if _label_type(cell) == "text" else json.dumps(cell, default=str)
-
-
-def _finite(series: pd.Series, name: str) -> Array:
-    """float64 that also fit into the model's float32."""
-    try:
-        values: Array = series.to_numpy(dtype=np.float64)
-    except OverflowError:
-        values = np.array([np.inf])
-    if not np.isfinite(values).all():
-        raise UserError(FailureReason.DATA_INVALID, f"target {quote(name)} has infinite values; remove these rows.")
-    if np.abs(values).max(initial=0) > _LARGEST:
-        raise UserError(
-            FailureReason.DATA_INVALID,
-            f"target {quote(name)} has values beyond {_LARGEST:.2g}, the largest that the model can learn; use another unit.",
-        )
-    return values
-
-
-def _whole(series: pd.Series, name: str) -> Array:
-    """int64, exactly: class numbers may be long identifiers, which floats would merge."""
-    whole = pd.api.types.is_integer_dtype(series) or all(isinstance(cell, int | np.integer) for cell in series)
-    cells = series.tolist()
-    if not whole:
-        values = series.to_numpy(dtype=np.float64)
-        fractions = values[~np.isfinite(values) | (values != np.floor(values))]
-        if len(fractions):
-            raise UserError(
-                FailureReason.DATA_INVALID,
-                f"target {quote(name)} has fractions such as {fractions[0]:g}; training.task classification needs classes: set it "
-                "to regression, or choose another target.",
-            )
-        cells = values.tolist()
-    large = next((cell for cell in cells if not -_EXACT[whole] <= cell < _EXACT[whole]), None)
-    if large is not None:
-        raise UserError(
-            FailureReason.DATA_INVALID,
-            f"target {quote(name)} has class numbers too large to be told apart, such as {large:g}; write them as text.",
-        )
-    return np.array([int(cell) for cell in cells], dtype=np.int64)

@@ -19,6 +19,8 @@ from modelship_trainer.recipe.data import (
     Cast,
     CastType,
     Clip,
+    ColumnType,
+    Csv,
     Data,
     DropDuplicates,
     DropMissing,
@@ -31,6 +33,7 @@ from modelship_trainer.recipe.data import (
     NormalizeMethod,
     OneHot,
     Ordinal,
+    Quote,
     Split,
     Step,
     Tokenize,
@@ -56,10 +59,10 @@ from modelship_trainer.schema import Model, Rule, canonical_json, digest_of, rai
 
 __all__ = [
     "BUNDLED", "IS_BUNDLED", "NO_LOGIN_IN_SOURCE", "NO_WAY_UP", "Activation", "Adam", "AdamW", "Cast", "CastType", "Clip",
-    "Cnn", "Cosine", "Custom", "Data", "DropDuplicates", "DropMissing", "EarlyStopping", "Exponential", "Format",
-    "GradientDescent", "ImageOptions", "Impute", "ImputeStrategy", "Linear", "Log", "Mlp", "ModelSpec", "Normalize",
-    "NormalizeMethod", "OneHot", "Optimizer", "Ordinal", "Precision", "Recipe", "Schedule", "Sgd", "Split", "Step", "StepDecay",
-    "Task", "Tokenize", "Training", "carries_login",
+    "Cnn", "ColumnType", "Cosine", "Csv", "Custom", "Data", "DropDuplicates", "DropMissing", "EarlyStopping", "Exponential",
+    "Format", "GradientDescent", "ImageOptions", "Impute", "ImputeStrategy", "Linear", "Log", "Mlp", "ModelSpec", "Normalize",
+    "NormalizeMethod", "OneHot", "Optimizer", "Ordinal", "Precision", "Quote", "Recipe", "Schedule", "Sgd", "Split", "Step",
+    "StepDecay", "Task", "Tokenize", "Training", "carries_login",
 ]  # fmt: skip
 
 

@@ -46,6 +46,74 @@ class Format(StrEnum):
     NPZ = "npz"
 
 
+class Quote(StrEnum):
+    """What surrounds a CSV cell that has separators or line breaks in it."""
+
+    DOUBLE = '"'
+    SINGLE = "'"
+    NONE = "none"
+
+
+class DecimalMark(StrEnum):
+    """What stands before the fraction of a number."""
+
+    POINT = "."
+    COMMA = ","
+
+
+class Encoding(StrEnum):
+    """How a text file's characters are written as bytes; names that Python's codecs have, too."""
+
+    UTF_8 = "utf-8"
+    UTF_16 = "utf-16"
+    LATIN_1 = "latin-1"
+    ISO_8859_2 = "iso-8859-2"
+    ISO_8859_15 = "iso-8859-15"
+    WINDOWS_1250 = "windows-1250"
+    WINDOWS_1251 = "windows-1251"
+    WINDOWS_1252 = "windows-1252"
+    BIG5 = "big5"
+    EUC_JP = "euc-jp"
+    EUC_KR = "euc-kr"
+    GB18030 = "gb18030"
+    SHIFT_JIS = "shift_jis"
+
+
+class Csv(Model):
+    """How a CSV file is written."""
+
+    rules = (
+        Rule("self.separator != self.decimal", "separator and decimal must differ: with decimal ',', set separator, such as ';'"),
+        Rule("self.separator != self.quote", "separator and quote must differ"),
+    )
+
+    separator: Annotated[
+        str,
+        StringConstraints(pattern=r"^[\t !-/:-@\[-`{-~]$", max_length=8),
+        Told('write one character of ASCII that is neither a letter nor a digit; a tab is "\\t"'),
+    ] = Field(",", description='Between cells: one character, such as `,`, `;`, `|` or `"\\t"`.')
+    decimal: DecimalMark = Field(DecimalMark.POINT, description="Before the fraction of a number: `.` or `,`.")
+    quote: Quote = Field(
+        Quote.DOUBLE,
+        description="Around cells with separators or line breaks in them: `\"` or `'`, doubled where it is a character of such a "
+        "cell; none: nothing is.",
+    )
+    encoding: Encoding = Field(Encoding.UTF_8, description="How characters are written as bytes.")
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        raise_broken(self.rules, (self.separator == self.decimal.value, self.separator == self.quote.value))
+        return self
+
+
+class ColumnType(StrEnum):
+    """What the values of a column are."""
+
+    NUMBER = "number"
+    CATEGORY = "category"
+    TEXT = "text"
+
+
 class Split(Model):
     """How rows are divided. Preprocessing is fitted on the training part alone."""
 
@@ -233,10 +301,12 @@ class Data(Model):
         NO_LOGIN_IN_SOURCE,
         Rule("!has(self.image) || !has(self.format) || self.format == 'imageFolder'", "image needs format imageFolder"),
         Rule("!has(self.credentialsSecret) || self.source.startsWith('https://')", "credentialsSecret needs a source of https://"),
+        Rule("!has(self.csv) || !has(self.format) || self.format == 'csv'", "csv needs format csv"),
         Rule(
-            "!self.source.startsWith('sklearn://') || !(has(self.format) || has(self.image))",
-            "format and image have no effect with a source of sklearn://: leave them out",
+            "!self.source.startsWith('sklearn://') || !(has(self.format) || has(self.image) || has(self.csv))",
+            "format, image and csv have no effect with a source of sklearn://: leave them out",
         ),
+        Rule("!has(self.types) || !has(self.format) || self.format != 'imageFolder'", "types needs columns, and images have none"),
         Rule(
             "!has(self.features) || !has(self.target) || !(self.target in self.features)",
             "features must not contain the target: leave it out of features",
@@ -256,6 +326,12 @@ class Data(Model):
         description="Column with the label or value to predict. Bundled datasets have `target`; image folders: the folder's name.",
     )
     features: Columns | None = Field(None, description="Columns to learn from; all but the target when left out.")
+    types: Annotated[dict[str, ColumnType], Field(min_length=1, max_length=512)] | None = Field(
+        None,
+        description="What the values of a column are, features and target alike. number: read as numbers. category: read as text, "
+        "with one spelling per number (`1.0` is `1`). text: just as the file says. Told from the values when left out.",
+    )
+    csv: Csv | None = Field(None, description="How a CSV file is written; commas, points, double quotes and UTF-8 when left out.")
     image: ImageOptions | None = Field(None, description="For format imageFolder.")
     split: Split = Field(default_factory=Split, description="How rows are divided for training, validation and test.")
     preprocessing: Annotated[list[Step], Field(max_length=64)] = Field(
@@ -269,7 +345,9 @@ class Data(Model):
             carries_login(self.source),
             self.image is not None and self.format not in (None, Format.IMAGE_FOLDER),
             self.credentials_secret is not None and not self.source.startswith("https://"),
-            self.source.startswith("sklearn://") and not (self.format is None and self.image is None),
+            self.csv is not None and self.format not in (None, Format.CSV),
+            self.source.startswith("sklearn://") and not (self.format is None and self.image is None and self.csv is None),
+            self.types is not None and self.format is Format.IMAGE_FOLDER,
             self.target is not None and self.target in (self.features or ()),
         )
         raise_broken(self.rules, broken)
