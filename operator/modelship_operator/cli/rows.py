@@ -1,4 +1,4 @@
-"""Rows of a file, read as training reads them: CSV by the same reader, JSON Lines cut at line feeds only, names in Unicode's NFC."""
+"""Rows of a file as training reads them: CSV by the same reader, JSON Lines cut at line feeds only, names in NFC."""
 
 from __future__ import annotations
 

@@ -64,13 +64,13 @@ def test_a_request_has_as_many_rows_as_the_server_says(told: int | None, asked: 
 
 def test_a_refused_row_is_numbered_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     served(Server(4, 4), monkeypatch)
-    with pytest.raises(InputError, match='^row 14: column "age" is no good$'):
+    with pytest.raises(InputError, match=r'^row 14: column "age" is no good$'):
         ask("h:1", "m", [{"age": age} for age in range(20)], 64)
 
 
 def test_other_refusals_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     served(Server(4, 5), monkeypatch)
-    with pytest.raises(CommandError, match="^the server of m answered: 5 rows are more than 4$"):
+    with pytest.raises(CommandError, match=r"^the server of m answered: 5 rows are more than 4$"):
         ask("h:1", "m", [{"age": 1}] * 5, 64)
 
 
@@ -95,6 +95,6 @@ def test_rows_by_the_spec(batching: dict[str, int], rows: int) -> None:
 
 def test_answers_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     served(Server(64, 64), monkeypatch)
-    with pytest.raises(InputError, match="^row 2: the model's prediction is not finite"):
+    with pytest.raises(InputError, match=r"^row 2: the model's prediction is not finite"):
         ask("h:1", "m", [{"age": 1}, {"age": None}], 64)
     assert np.isfinite(ask("h:1", "m", [{"age": 1}], 64)["prediction"]).all()

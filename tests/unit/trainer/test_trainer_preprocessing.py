@@ -133,7 +133,7 @@ def test_numbers_that_became_categories_are_no_longer_numbers() -> None:
     ]
     with pytest.raises(UserError, match='column "code" is cast to category, and no later step encodes it; add oneHot or ordinal'):
         fit_steps(dataset, steps)
-    with pytest.raises(UserError, match='column "code" of .* was cast to category, and this step needs numbers; move it before'):
+    with pytest.raises(UserError, match=r'column "code" of .* was cast to category, and this step needs numbers; move it before'):
         fit_steps(dataset, [*steps, {"normalize": {"columns": ["code"]}}])
     fitted, _ = fit_steps(dataset, [*steps, {"oneHot": {"columns": ["code"]}}])
     assert fitted.feature_names() == ["code=0.3", "code=1.5", "age"]

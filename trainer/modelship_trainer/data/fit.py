@@ -202,6 +202,18 @@ class _Table:
                 raise self.error(f"{is_text(pd.Series(column.values, self.lines, name=column.name), self.source, cures)}.")
         return self.with_values(columns)
 
+    def categories(self, names: list[str]) -> list[_Column]:
+        """The named columns, checked to have values that are the same to the last bit wherever they are computed."""
+        columns = self.with_values(self.chosen(names))
+        for column in columns:
+            if any(isinstance(step, Log) for step in column.steps):
+                raise UserError(
+                    FailureReason.RECIPE_INVALID,
+                    f"{self.where}: column {quote(column.name)} went through log, and logarithms are rounded differently where the "
+                    "model is served, so they are no categories; leave log out for this column.",
+                )
+        return columns
+
     def with_values(self, columns: list[_Column]) -> list[_Column]:
         """The columns, checked to have at least one value."""
         for column in columns:
@@ -343,7 +355,7 @@ def _log(table: _Table, step: recipe.Log) -> None:
 
 
 def _one_hot(table: _Table, step: recipe.OneHot) -> None:
-    for column in table.with_values(table.chosen(step.columns)):
+    for column in table.categories(step.columns):
         values = column.values if column.text else column.values[~column.missing]
         categories, features = statistics.features_of_categories(values, step.max_categories)
         fitted = OneHot(categories=categories, features=features)
@@ -352,7 +364,7 @@ def _one_hot(table: _Table, step: recipe.OneHot) -> None:
 
 
 def _ordinal(table: _Table, step: recipe.Ordinal) -> None:
-    for column in table.with_values(table.chosen(step.columns)):
+    for column in table.categories(step.columns):
         values = column.values if column.text else column.values[~column.missing]
         column.add(Ordinal(categories=statistics.categories(values)))
         column.category = False

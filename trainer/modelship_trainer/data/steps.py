@@ -5,7 +5,6 @@ Values of a column are float32 `[N]` (NaN: missing), Python strings `[N]` ("": m
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
+from modelship_trainer.data.words import WORD, fold_case
 from modelship_trainer.errors import UserError, quote
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.schema import Model
@@ -22,8 +22,6 @@ from modelship_trainer.values import number_of, text_of
 Values = npt.NDArray[Any]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 """Rounding takes numbers a little beyond it to it; they are refused all the same."""
-TOKEN = re.compile(r"\w+")
-"""A token: letters, digits and underscores of any script. In the graph: `[\\p{L}\\p{N}_]+`."""
 
 
 class _ColumnWise(Model):
@@ -162,14 +160,9 @@ def tfidf(ngrams: int, lowercase: bool, **options: Any) -> Any:
         ngram_range=(1, ngrams),
         lowercase=False,
         preprocessor=fold_case if lowercase else None,
-        token_pattern=TOKEN.pattern,
+        token_pattern=WORD.pattern,
         **options,
     )
-
-
-def fold_case(text: str) -> str:
-    """Lower case, character by character: what ONNX's StringNormalizer does."""
-    return "".join(lower if len(lower := char.lower()) == 1 else char for char in text)
 
 
 # --- types --------------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from modelship_trainer.data.preprocessing import ArrayInput, Column, Fitted
 from modelship_trainer.data.steps import Fill, Limit, Log, OneHot, Ordinal, Scale, Tokens
+from modelship_trainer.data.words import graph_pattern
 from modelship_trainer.serving.signature import INPUT, NUMBERS, TEXTS
 
 OPSET = 20
@@ -177,7 +178,7 @@ def _tokens(graph: Graph, x: str, step: Tokens) -> str:
     flat = graph.node("Reshape", x, graph.constant([-1], np.int64))
     if step.lowercase:
         flat = graph.node("StringNormalizer", flat, case_change_action="LOWER", is_case_sensitive=1, locale="C.UTF-8")
-    tokens = graph.node("Tokenizer", flat, domain="com.microsoft", mark=0, mincharnum=1, pad_value="", tokenexp=r"[\p{L}\p{N}_]+")
+    tokens = graph.node("Tokenizer", flat, domain="com.microsoft", mark=0, mincharnum=1, pad_value="", tokenexp=graph_pattern())
     by_length: list[list[tuple[int, list[str]]]] = [[] for _ in range(step.ngrams)]
     for index, entry in enumerate(step.vocabulary):
         words = entry.split(" ")
