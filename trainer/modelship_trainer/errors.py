@@ -16,8 +16,7 @@ class UserError(Exception):
     """A run cannot go on; `message` is one sentence that says what to change."""
 
     def __init__(self, reason: FailureReason, message: str) -> None:
-        # A file's name may hold bytes that are no text: told as \\udcff, since neither JSON nor a terminal takes them.
-        message = message.encode("utf-8", "backslashreplace").decode()
+        message = printable(message)
         self.reason, self.message = reason, message
         super().__init__(message)
 
@@ -32,6 +31,11 @@ class UserError(Exception):
     def failure(self) -> Failure:
         """The termination message."""
         return Failure(reason=self.reason, message=self.message)
+
+
+def printable(text: str) -> str:
+    r"""`text` with bytes of a file's name that are no text as `\udcff`: neither JSON nor a terminal takes them otherwise."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Interrupted(Exception):

@@ -126,7 +126,11 @@ def write_termination_message(message: Result | Failure) -> None:
 
 def _within_limit(message: Result | Failure) -> bytes:
     data = json.dumps(message.to_json(), ensure_ascii=False).encode()
-    if len(data) <= TERMINATION_LIMIT or not isinstance(message, Failure):
+    if len(data) <= TERMINATION_LIMIT:
+        return data
+    if isinstance(message, TrainResult) and message.warnings:  # characters are up to four bytes
+        return _within_limit(message.model_copy(update={"warnings": message.warnings[:-1]}))
+    if not isinstance(message, Failure):
         return data
     cut = message.message[: TERMINATION_LIMIT // 6]  # a character is at most six bytes of JSON
     return json.dumps(message.model_copy(update={"message": f"{cut}..."}).to_json(), ensure_ascii=False).encode()

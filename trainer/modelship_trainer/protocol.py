@@ -6,6 +6,7 @@ each other's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
@@ -169,6 +170,19 @@ class Failure(Model):
     message: str
 
 
+WARNINGS = 8
+"""Warnings that a result has, at most."""
+Sentence = Annotated[str, Field(max_length=300)]
+
+
+def few(warnings: Sequence[str]) -> list[str]:
+    """Warnings as a result may have them: `WARNINGS` at most, each cut to its length; the log has them whole."""
+    told = [text if len(text) <= 300 else f"{text[:297]}..." for text in warnings[:WARNINGS]]
+    if len(warnings) > WARNINGS:
+        told[-1] = f"{len(warnings) - WARNINGS + 1} more are in the log."
+    return told
+
+
 class TrainResult(Model):
     """Termination message of a training that succeeded."""
 
@@ -185,6 +199,8 @@ class TrainResult(Model):
     parameters: Count
     duration_seconds: Duration
     samples_per_second: Duration
+    warnings: Annotated[list[Sentence], Field(max_length=WARNINGS)] = []
+    """What a person should know of the run though it succeeded, such as files left out; a sentence each."""
 
 
 class FoldResult(Model):

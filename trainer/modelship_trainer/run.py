@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +25,7 @@ from modelship_trainer.export.onnx import check, export
 from modelship_trainer.export.session import OnnxModel
 from modelship_trainer.export.signature import sample_request, signature
 from modelship_trainer.locations import local_path
-from modelship_trainer.protocol import Progress, TrainResult, TrainTask
+from modelship_trainer.protocol import Progress, TrainResult, TrainTask, few
 from modelship_trainer.recipe import Recipe
 from modelship_trainer.training.checkpoint import Checkpoints, identity_of
 from modelship_trainer.training.device import choose_device
@@ -86,6 +86,7 @@ def train(task: TrainTask, *, should_stop: ShouldStop, report: Report) -> TrainR
     store = local_path(task.store)
     report(Progress(phase="Loading"))
     dataset = distinct(load(recipe.data, task=recipe.training.task), recipe.data.preprocessing)
+    warn(dataset.notes)
     parts = split(dataset, recipe.data.split, recipe.training.task)
     folder = store / "checkpoints" / task.run.uid
     checkpoints = Checkpoints(folder, identity_of(recipe, dataset.digest))
@@ -112,6 +113,7 @@ def train(task: TrainTask, *, should_stop: ShouldStop, report: Report) -> TrainR
         size = sum(path.stat().st_size for path in Path(work).iterdir())
     shutil.rmtree(folder, ignore_errors=True)
     trained = model.trained
+    warn(trained.warnings)
     return TrainResult(
         artifact=artifact,
         size_bytes=size,
@@ -123,7 +125,14 @@ def train(task: TrainTask, *, should_stop: ShouldStop, report: Report) -> TrainR
         parameters=trained.parameters,
         duration_seconds=round(trained.seconds, 3),
         samples_per_second=round(trained.rows_seen / trained.seconds, 1) if trained.rows_seen else 0.0,
+        warnings=few([*dataset.notes, *trained.warnings]),
     )
+
+
+def warn(sentences: Sequence[str]) -> None:
+    """Write warnings to the log."""
+    for sentence in sentences:
+        print(f"warning: {sentence}", flush=True)
 
 
 def write_artifact(folder: Path, model: TrainedModel, dataset: Dataset, parts: Parts) -> dict[str, float]:

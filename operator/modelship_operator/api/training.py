@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from modelship_operator.api.common import Compute, Digest, Output, Status, Text, Time, raise_broken
-from modelship_trainer.protocol import Progress
+from modelship_trainer.protocol import WARNINGS, Progress
 from modelship_trainer.recipe import Recipe
 from modelship_trainer.schema import Model, Rule
 
@@ -71,6 +71,9 @@ class ModelTrainingStatus(Status):
         None, description="Losses and validation metrics of the kept epoch."
     )
     parameters: int | None = Field(None, ge=0, description="Trainable parameters of the model.")
+    warnings: Annotated[list[Text], Field(max_length=WARNINGS)] | None = Field(
+        None, description="What to know of a run that succeeded: files left out, a validation part too small to decide."
+    )
     job: Annotated[str, StringConstraints(max_length=63)] | None = Field(None, description="Name of the Job.")
     attempts: int | None = Field(None, ge=0, description="Pods that failed or were disrupted so far.")
     start_time: Time | None = Field(None, description="When the Job started.")

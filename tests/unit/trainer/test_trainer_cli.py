@@ -19,9 +19,10 @@ from modelship_trainer import cli
 from modelship_trainer.artifact.contents import open_artifact
 from modelship_trainer.artifact.manifest import DigestMismatch
 from modelship_trainer.errors import Interrupted, UserError
-from modelship_trainer.lifecycle import failure_of, guarded, telling
+from modelship_trainer.lifecycle import failure_of, guarded, telling, write_termination_message
 from modelship_trainer.protocol import (
     TERMINATION_LIMIT,
+    WARNINGS,
     ExitCode,
     Failure,
     FailureReason,
@@ -31,6 +32,7 @@ from modelship_trainer.protocol import (
     RunRef,
     TrainResult,
     TrainTask,
+    few,
 )
 from modelship_trainer.recipe import Recipe
 from modelship_trainer.recipe_file import read_recipe
@@ -269,6 +271,34 @@ def test_long_messages_fit_kubelets_limit(pod: Path) -> None:
     assert guarded(body, in_pod=True) == ExitCode.INVALID
     assert len((pod / "termination").read_bytes()) <= TERMINATION_LIMIT
     assert isinstance(termination(pod), Failure)
+
+
+def test_warnings_are_few_and_fit_kubelets_limit(pod: Path) -> None:
+    sentences = [f"{number} " + "\U0001f6a2" * 400 for number in range(20)]
+    assert [len(text) for text in few(sentences)] == [300] * (WARNINGS - 1) + [len("13 more are in the log.")]
+    digest = "sha256:" + "9f" * 32
+    result = TrainResult(
+        artifact={"uri": "pvc://models/" + "x" * 300, "digest": digest}, size_bytes=1, recipe_digest=digest, data_digest=digest,
+        epochs=1, steps=1, metrics={}, parameters=1, duration_seconds=1, samples_per_second=1, warnings=few(sentences),
+    )  # fmt: skip
+    write_termination_message(result)
+    assert len((pod / "termination").read_bytes()) <= TERMINATION_LIMIT
+    assert termination(pod).warnings == result.warnings[:2]
+
+
+def test_what_is_left_out_is_a_warning_of_the_run(
+    pod: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pod / "data").mkdir()
+    (pod / "data" / "a.csv").write_text("x,y\n" + "1,a\n2,b\n" * 10)
+    (pod / "data" / "README.md").write_text("")
+    recipe = {**RECIPE, "data": {"source": "pvc://data", "target": "y"}}
+    task = TrainTask(run=RUN, recipe=Recipe.model_validate(recipe), store="pvc://models")
+    monkeypatch.setenv("MODELSHIP_TASK", json.dumps(task.to_json()))
+    assert cli.train([]) == ExitCode.OK
+    warning = "left out one file of pvc://data, not of the data's format: README.md."
+    assert termination(pod).warnings == [warning]
+    assert f"warning: {warning}\n" in capsys.readouterr().out
 
 
 def test_interrupted() -> None:

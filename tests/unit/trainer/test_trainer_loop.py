@@ -24,6 +24,7 @@ from modelship_trainer.recipe import ModelSpec, Precision, Recipe, Task
 from modelship_trainer.training import loop
 from modelship_trainer.training.device import autocast_type, cgroup_cpus
 from modelship_trainer.training.loop import Trained, fit
+from modelship_trainer.training.validation import doubts_of, losses_of
 
 pytestmark = pytest.mark.unit
 CPU = torch.device("cpu")
@@ -181,6 +182,38 @@ def test_early_stopping_by_a_metric(metric: str, best: Any) -> None:
     spec = recipe(epochs=30, optimizer={"sgd": {"learningRate": 1}}, earlyStopping={"metric": metric, "patience": 5})
     trained = fit(spec, prepared(), device=CPU)
     assert trained.kept_epoch == best([record[metric] for record in trained.history]) + 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "last_is_worse_by", "warns"),
+    [(40, 0.01, True), (40, 0.5, False), (40_000, 0.001, False), (1, 0.01, True)],
+    ids=["few rows", "few rows and a clear difference", "many rows", "one row"],
+)
+def test_validation_rows_that_are_too_few_to_decide(rows: int, last_is_worse_by: float, warns: bool) -> None:
+    kept = np.random.default_rng(0).exponential(0.4, rows).astype(np.float32)
+    doubts = doubts_of(kept, kept + np.float32(last_is_worse_by), 7, 12)
+    assert bool(doubts) is warns
+    if warns:
+        assert doubts[0].startswith(f"early stopping kept epoch 7 of 12 by {rows} validation row")
+        assert doubts[0].endswith("raise data.split.validation, or leave training.earlyStopping out and choose training.epochs.")
+
+
+def test_a_run_warns_of_too_few_validation_rows() -> None:
+    spec = recipe(epochs=50, optimizer={"sgd": {"learningRate": 1}}, earlyStopping={"metric": "val_accuracy", "patience": 2})
+    trained = fit(spec, prepared(), device=CPU)
+    assert trained.kept_epoch < len(trained.history)
+    assert trained.warnings[0].startswith(f"early stopping kept epoch {trained.kept_epoch} of {len(trained.history)} by 20 val")
+    spec = recipe(epochs=3, optimizer={"sgd": {"learningRate": 1e-3}}, earlyStopping={})
+    assert fit(spec, prepared(), device=CPU).warnings == ()  # nothing was decided
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_losses_of_rows_are_those_of_val_loss(task: str) -> None:
+    outputs = np.array([[0.5, 2.0], [1.0, -1.0]], np.float32)[:, : 2 if task == "classification" else 1]
+    y = np.array([0, 1]) if task == "classification" else np.array([0.5, 2.0], np.float32)
+    losses = losses_of(outputs, Examples(outputs, y), Task(task))
+    expected = [math.log(1 + math.exp(1.5)), math.log(1 + math.exp(2))] if task == "classification" else [0, 1]
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
 
 
 def test_min_delta() -> None:

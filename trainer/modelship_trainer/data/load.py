@@ -23,7 +23,7 @@ from modelship_trainer.data.labels import canonical_target, missing_labels
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.source import Source, fetch
 from modelship_trainer.data.table import read_table
-from modelship_trainer.errors import UserError, is_store_error, listing, quote
+from modelship_trainer.errors import UserError, is_store_error, listing, printable, quote
 from modelship_trainer.locations import scheme_of, shown
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Data, Format, Step, Task
@@ -70,7 +70,7 @@ def _read(data: Data, task: Task, fitted: Fitted | None) -> Dataset:
             raise UserError(
                 FailureReason.DATA_INVALID, f"{source.uri} changed while it was read; start again when nothing writes to it."
             )
-    return replace(dataset, notes=(*told(source), *dataset.notes))
+    return replace(dataset, notes=tuple(printable(note) for note in (*told(source), *dataset.notes)))
 
 
 Reader = Callable[[Source, Data, Task, Fitted | None], Dataset]

@@ -104,6 +104,8 @@ def load_data(subject: Subject, source: str | None) -> Dataset:
         target = data.target or (bundled.TARGET if scheme_of(data.source) == "sklearn" else None)
         data = data.model_copy(update={"source": source, "target": None if scheme_of(source) == "sklearn" else target})
     dataset = load(data, task=subject.recipe.training.task, fitted=None if source is None else subject.fitted)
+    for note in dataset.notes:
+        print(f"warning: {note}", flush=True)
     trained = subject.manifest.lineage.data_digest
     if source is not None and dataset.digest == trained:  # all of its rows would be scored, those learned from with them
         raise UserError(

@@ -14,6 +14,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -28,7 +30,7 @@ from modelship_trainer.training.batches import Batches
 from modelship_trainer.training.checkpoint import Checkpoints
 from modelship_trainer.training.device import autocast_type, random_state, restore_random_state, seed_everything
 from modelship_trainer.training.optimizers import Updates, build_optimizer, learning_rate_factor
-from modelship_trainer.training.validation import EpochRecord, Watch, validate
+from modelship_trainer.training.validation import EpochRecord, Watch, doubts_of, losses_of, predict, validate
 
 REPORT_SECONDS = 1.0
 CHECK_STEPS = 50
@@ -49,6 +51,8 @@ class Trained:
     """Rows trained on by this process (a resumed run: since then)."""
     seconds: float
     """Training time of this process."""
+    warnings: tuple[str, ...] = ()
+    """What to know of the epoch that was kept."""
 
     @property
     def parameters(self) -> int:
@@ -211,10 +215,17 @@ class _Run:
 
     def result(self) -> Trained:
         """The module with the weights to keep."""
+        doubts: tuple[str, ...] = ()
         if self.kept:
+            last = self._validation_losses() if self.kept_epoch < self.epoch else None
             self.module.load_state_dict(self.kept)
+            doubts = () if last is None else doubts_of(self._validation_losses(), last, self.kept_epoch, self.epoch)
         module = self.module.to("cpu").eval()
-        return Trained(module, self.history, self.kept_epoch or self.epoch, self.step, self.clock.rows, self.clock.seconds)
+        kept_epoch = self.kept_epoch or self.epoch
+        return Trained(module, self.history, kept_epoch, self.step, self.clock.rows, self.clock.seconds, doubts)
+
+    def _validation_losses(self) -> npt.NDArray[np.float32]:
+        return losses_of(predict(self.module, self.prepared.validation.x, self.device), self.prepared.validation, self.task)
 
 
 _POSITION = ("epoch", "step", "epoch_loss", "epoch_rows", "kept_epoch", "stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from modelship_trainer.recipe import EarlyStopping, Task, Training
 
 EpochRecord = dict[str, float]
 """`epoch` (from 1), `loss`, `learningRate`, `val_loss`, and `val_<metric>`s."""
+VAGUE = 0.1
+"""Share of val_loss above which its standard error says that the validation rows are few."""
 ROWS = 1024
 """Rows of a batch without gradients."""
 
@@ -89,6 +92,33 @@ def validate(module: nn.Module, examples: Examples, target: Target, watch: Watch
         scores = scores_of(outputs, examples.y, target)
         record[f"val_{watch.metric.value}"] = measure([watch.metric], scores, "the validation split")[watch.metric]
     return record
+
+
+def losses_of(outputs: npt.NDArray[np.float32], examples: Examples, task: Task) -> npt.NDArray[np.float32]:
+    """The loss of each row, `[N]`; their mean is val_loss."""
+    if task is Task.REGRESSION:
+        squares: npt.NDArray[np.float32] = (outputs[:, 0] - examples.y) ** 2
+        return squares
+    losses: npt.NDArray[np.float32] = nn.functional.cross_entropy(
+        torch.from_numpy(outputs), torch.from_numpy(examples.y), reduction="none"
+    ).numpy()
+    return losses
+
+
+def doubts_of(kept: npt.NDArray[np.float32], last: npt.NDArray[np.float32], kept_epoch: int, last_epoch: int) -> tuple[str, ...]:
+    """A sentence where the validation rows are too few to choose an epoch by, given their losses after the kept epoch and the last.
+
+    `kept`, `last`: `[N]`. Too few are they where the standard error of val_loss is above `VAGUE` of it, and above what the last epoch is worse by.
+    """
+    loss = float(kept.mean())
+    error = float(kept.std(ddof=1)) / math.sqrt(len(kept)) if len(kept) > 1 else math.inf
+    if error <= VAGUE * loss or float(last.mean()) - loss >= error:
+        return ()
+    return (
+        f"early stopping kept epoch {kept_epoch} of {last_epoch} by {len(kept):,} validation row{'s' * (len(kept) > 1)}, too few to tell "
+        f"them apart: val_loss is {loss:.3g} and {float(last.mean()):.3g}, its standard error {error:.2g}; raise "
+        "data.split.validation, or leave training.earlyStopping out and choose training.epochs.",
+    )
 
 
 def final_metrics(module: nn.Module, examples: Examples, target: Target) -> dict[str, float]:

@@ -10,7 +10,7 @@ from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.framework import Json
 from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.controllers.training.retry import Failed, Succeeded, attempts
-from modelship_trainer.protocol import Progress
+from modelship_trainer.protocol import Progress, TrainResult
 
 _KEPT = ("startTime", "job", "recipeDigest", "attempts", "progress", "progressText", "eta")
 """What the next status takes over from the stored one unless there is news."""
@@ -34,7 +34,7 @@ def in_state(seen: Observed, state: State, now: datetime) -> Json:
 def succeeded(seen: Observed, end: Succeeded, now: datetime) -> Json:
     """The status of a run that published its artifact."""
     result = end.result
-    message = f"published {result.artifact.digest} in {result.duration_seconds:.0f} s, {result.epochs} epochs."
+    message = f"published {result.artifact.digest} in {result.duration_seconds:.0f} s, {result.epochs} epochs{_warned(result)}."
     base = in_state(seen, State("Succeeded", Mark.DONE, Reason.SUCCEEDED, message), now)
     return {
         **base,
@@ -45,8 +45,14 @@ def succeeded(seen: Observed, end: Succeeded, now: datetime) -> Json:
         "dataDigest": result.data_digest,
         "metrics": result.metrics,
         "parameters": result.parameters,
+        **({"warnings": result.warnings} if result.warnings else {}),
         "completionTime": timestamp(end.at),
     }
+
+
+def _warned(result: TrainResult) -> str:
+    count = len(result.warnings)
+    return f"; see status.warnings: {count} warning{'s' * (count > 1)}" if count else ""
 
 
 def failed(seen: Observed, end: Failed, now: datetime) -> Json:

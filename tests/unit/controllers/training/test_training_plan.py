@@ -199,6 +199,21 @@ ROWS: dict[str, Row] = {
     "even when that is now": Row(
         seen(SUCCESS, has=job(), ttlSecondsAfterFinished=0), Plan(status=DONE, events=SUCCEEDED_EVENT, requeue_after=0)
     ),
+    "what the run warns of is in the status": Row(
+        seen(ended(0, _told(warnings=["left out one file."]), "Completed"), has=job()),
+        Plan(
+            status=says(
+                "Succeeded",
+                "Ready",
+                "Succeeded",
+                f"{FINISHED_TEXT.removesuffix('.')}; see status.warnings: 1 warning.",
+                **STARTED,
+                **RESULT_FACTS,
+                warnings=["left out one file."],
+            ),
+            events=SUCCEEDED_EVENT,
+        ),
+    ),
     "a failure's Job has the same TTL": Row(
         seen(ended(64, failure(FailureReason.DATA_INVALID, "no.")), has=job(POLICY, failed=1), ttlSecondsAfterFinished=70),
         failed("DataInvalid", "no.", requeue=10),
