@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import Examples, Prepared, prepare
 from modelship_trainer.data.split import split
-from modelship_trainer.models import build
+from modelship_trainer.models.build import build
 from modelship_trainer.recipe import Recipe
 from modelship_trainer.training.device import choose_device
 from modelship_trainer.training.loop import fit

@@ -96,8 +96,11 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate() -> Result:
     task = EvaluateTask.model_validate_json(os.environ[ENV_TASK])
-    fold = int(os.environ[ENV_FOLD]) if ENV_FOLD in os.environ else None
-    with telling(task.run, fold=fold, in_pod=True) as (should_stop, report):
-        from modelship_trainer.evaluation.run import evaluate as run
+    with telling(task.run, in_pod=True) as (should_stop, report):
+        if ENV_FOLD in os.environ:
+            from modelship_trainer.evaluation.retrain import run_folds  # torch
 
-        return run(task, fold, report, should_stop)
+            return run_folds(task, task.share(int(os.environ[ENV_FOLD])), report, should_stop)
+        from modelship_trainer.evaluation.run import run_score
+
+        return run_score(task, report)

@@ -26,7 +26,7 @@ from modelship_trainer.protocol import (
     ExitCode,
     Failure,
     FailureReason,
-    FoldResult,
+    FoldsResult,
     Progress,
     RunRef,
     TrainResult,
@@ -36,7 +36,7 @@ from modelship_trainer.training.reporting import Reporter
 
 Report = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
-Result = TrainResult | FoldResult | EvaluateResult
+Result = TrainResult | FoldsResult | EvaluateResult
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -88,13 +88,13 @@ def failure_of(error: Exception) -> UserError:
 
 
 @contextmanager
-def telling(run: RunRef, *, fold: int | None = None, in_pod: bool) -> Iterator[tuple[ShouldStop, Report]]:
+def telling(run: RunRef, *, in_pod: bool) -> Iterator[tuple[ShouldStop, Report]]:
     """Whether to stop (SIGTERM or Ctrl-C arrived), and where to tell progress.
 
     The loop asks, and saves a checkpoint; between the other phases, telling the next one raises Interrupted.
     """
     stop = threading.Event()
-    reporter = Reporter(run, fold=fold, in_pod=in_pod)
+    reporter = Reporter(run, in_pod=in_pod)
 
     def report(progress: Progress) -> None:
         reporter(progress)

@@ -23,7 +23,7 @@ ENV_PVC_ROOT = "MODELSHIP_PVC_ROOT"
 """Folder in which each claim is mounted: `pvc://claim/path` is `$MODELSHIP_PVC_ROOT/claim/path`."""
 PVC_ROOT = "/mnt/pvc"
 ENV_FOLD = "JOB_COMPLETION_INDEX"
-"""Set by Kubernetes in pods of an Indexed Job: the fold of a k-fold evaluation."""
+"""Set by Kubernetes in pods of an Indexed Job: which share of the folds is this pod's (`EvaluateTask.share`)."""
 ENV_POD_NAME = "MODELSHIP_POD_NAME"
 """The pod's own name, for its pushes: the host name of an Indexed Job's pod is that of its index, and stays over its successors."""
 ENV_PROGRESS_URL = "MODELSHIP_PROGRESS_URL"
@@ -99,8 +99,9 @@ class TrainTask(Model):
 
 
 class EvaluateTask(Model):
-    """Measure `artifact`. As a pod of an Indexed Job (`ENV_FOLD` set): train and score one fold, write it to `store`.
+    """Measure `artifact`.
 
+    As a pod of an Indexed Job (`ENV_FOLD` set): train and score its share of the folds, write each to `store`.
     Without: score the artifact on its test split, gather the folds, write the report to `store`.
     """
 
@@ -116,6 +117,13 @@ class EvaluateTask(Model):
     baseline: list[MetricResult] | None = None
     store: str
     """Folder of this evaluation: `folds/<i>.json`, `report.html`, `results.json`."""
+    fold_pods: Annotated[int, Field(ge=1)] | None = None
+    """Pods that share the folds; None: a pod for each, as Jobs of earlier versions have it."""
+
+    def share(self, index: int) -> list[int]:
+        """Folds, from 0, of the pod with this completion index."""
+        folds = self.method.k_fold.folds if self.method.k_fold else 0
+        return [index] if self.fold_pods is None else list(range(index, folds, self.fold_pods))
 
 
 # --- what a pod answers -------------------------------------------------------------------------------------------------------
@@ -127,6 +135,7 @@ class Progress(Model):
     phase: Annotated[str, Field(max_length=63)] = Field(
         description="Loading, Preprocessing, Training, Exporting, Scoring or Publishing."
     )
+    fold: Count | None = Field(None, description="The fold that is trained, from 0.")
     epoch: Count | None = Field(None, description="Epochs done.")
     epochs: Count | None = Field(None, description="Epochs planned.")
     step: Count | None = Field(None, description="Optimiser steps done.")
@@ -204,13 +213,21 @@ class TrainResult(Model):
 
 
 class FoldResult(Model):
-    """Termination message of one fold; also written, with the predictions' summary, to `folds/<i>.json`."""
+    """What one fold was scored with: part of `folds/<i>.json`."""
 
     schema_version: Literal[1] = 1
     result: Literal["FoldScored"] = "FoldScored"
     fold: int
     metrics: dict[str, str]
     data_digest: str
+
+
+class FoldsResult(Model):
+    """Termination message of a pod that trained its share of the folds; what it measured is in the store, fold by fold."""
+
+    schema_version: Literal[1] = 1
+    result: Literal["FoldsScored"] = "FoldsScored"
+    folds: list[int]
 
 
 class EvaluateResult(Model):
@@ -233,4 +250,4 @@ class EvaluateResult(Model):
 class Outcome(Model):
     """Any termination message, told apart by `result`."""
 
-    message: Annotated[TrainResult | FoldResult | EvaluateResult | Failure, Field(discriminator="result")]
+    message: Annotated[TrainResult | FoldsResult | EvaluateResult | Failure, Field(discriminator="result")]

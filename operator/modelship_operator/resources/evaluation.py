@@ -30,7 +30,7 @@ class Subject(Model):
 
 
 def folds_name(evaluation: str) -> str:
-    """Name of the Job whose completions are the folds."""
+    """Name of the Job whose pods share the folds."""
     return f"{evaluation}-folds"
 
 
@@ -45,7 +45,7 @@ def subject_of_job(job: Json | None) -> Subject | None:
     return Subject.model_validate_json(noted) if noted else None
 
 
-def work_of(owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Work:
+def work_of(owner: Owner, spec: ModelEvaluationSpec, subject: Subject, fold_pods: int | None = None) -> Work:
     """What the pods of this evaluation are told."""
     task = EvaluateTask(
         run=RunRef(kind="ModelEvaluation", namespace=owner.namespace, name=owner.name, uid=owner.uid),
@@ -56,19 +56,20 @@ def work_of(owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Work:
         gates=spec.gates,
         baseline=subject.baseline,
         store=f"{subject.store.rstrip('/')}/evaluations/{owner.uid}",
+        fold_pods=fold_pods,
     )
     return Work(owner, task, subject.compute, subject.sources, subject.credentials_secret)
 
 
 def folds_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Json:
-    """A completion per fold; retries are counted over all of them.
+    """`parallelism` pods, each of which trains its share of the folds in one process; retries are counted over all of them.
 
     Not with backoffLimitPerIndex: its failed pods keep their finalizer until a replacement exists, which a namespace that is being
     deleted never gets (Kubernetes 1.33 and newer delete pods first, and wait): its deletion would hang for ever.
     """
     folds = spec.method.k_fold
     assert folds is not None  # noqa: S101 - asked for only then
-    return _job(settings, owner, spec, subject, folds_name(owner.name), completions=folds.folds, parallelism=folds.parallelism)
+    return _job(settings, owner, spec, subject, folds_name(owner.name), fold_pods=min(folds.parallelism, folds.folds))
 
 
 def score_job(settings: PodSettings, owner: Owner, spec: ModelEvaluationSpec, subject: Subject) -> Json:
@@ -84,16 +85,15 @@ def _job(
     subject: Subject,
     name: str,
     *,
-    completions: int = 1,
-    parallelism: int = 1,
+    fold_pods: int | None = None,
 ) -> Json:
     return indexed_job(
         settings,
-        work_of(owner, spec, subject),
+        work_of(owner, spec, subject, fold_pods),
         name=name,
         annotations={PINNED_ANNOTATION: canonical_json(subject.to_json()).decode()},
         retry_limit=spec.retry_limit,
-        completions=completions,
-        parallelism=parallelism,
+        completions=fold_pods or 1,
+        parallelism=fold_pods or 1,
         suspend=spec.suspend,
     )

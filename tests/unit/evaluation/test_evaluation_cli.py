@@ -8,7 +8,7 @@ import pytest
 from modelship_trainer import cli
 from modelship_trainer.evaluation.cli import GATE_FAILED, main, parse, parse_gate, task_of
 from modelship_trainer.judgement import Gate, Metric
-from modelship_trainer.protocol import ENV_FOLD, ENV_TASK, ENV_TERMINATION_LOG, EvaluateResult, ExitCode, Failure, FoldResult
+from modelship_trainer.protocol import ENV_FOLD, ENV_TASK, ENV_TERMINATION_LOG, EvaluateResult, ExitCode, Failure, FoldsResult
 
 pytestmark = pytest.mark.unit
 
@@ -119,11 +119,20 @@ def test_fold_pods_then_the_score_pod(classifier, tmp_path, monkeypatch):
     task = classifier.task(tmp_path / "store", method={"kFold": {"folds": 2}}, gates=[{"metric": "f1", "min": 0.5}])
     for fold in range(2):
         status, message = pod(task, monkeypatch, tmp_path, fold)
-        assert (status, FoldResult.model_validate_json(message).fold) == (ExitCode.OK, fold)
+        assert (status, FoldsResult.model_validate_json(message).folds) == (ExitCode.OK, [fold])
     status, message = pod(task, monkeypatch, tmp_path)
     result = EvaluateResult.model_validate_json(message)
     assert (status, result.artifact_digest) == (ExitCode.OK, classifier.digest)
     assert all(len(row.folds) == 2 for row in result.results)
+
+
+def test_pods_share_the_folds(classifier, tmp_path, monkeypatch):
+    task = classifier.task(tmp_path / "store", method={"kFold": {"folds": 3, "parallelism": 2}}, fold_pods=2, metrics=["f1"])
+    for index, folds in enumerate(([0, 2], [1])):
+        status, message = pod(task, monkeypatch, tmp_path, index)
+        assert (status, FoldsResult.model_validate_json(message).folds) == (ExitCode.OK, folds)
+    status, message = pod(task.model_copy(update={"fold_pods": None}), monkeypatch, tmp_path)
+    assert (status, len(EvaluateResult.model_validate_json(message).results[0].folds)) == (ExitCode.OK, 3)
 
 
 def test_a_pod_that_fails_says_why(classifier, tmp_path, monkeypatch):

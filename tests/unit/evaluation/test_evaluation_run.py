@@ -11,12 +11,14 @@ from sklearn.datasets import load_wine
 
 from modelship_trainer.data.split import split
 from modelship_trainer.errors import Interrupted, UserError
-from modelship_trainer.evaluation import run as run_module
+from modelship_trainer.evaluation import retrain as retrain_module
 from modelship_trainer.evaluation import subject as subject_module
 from modelship_trainer.evaluation.folder import EvaluationFolder
-from modelship_trainer.evaluation.metrics import measure
+from modelship_trainer.evaluation.metrics import class_scores, measure, value_scores
 from modelship_trainer.evaluation.records import FoldRecord
-from modelship_trainer.evaluation.run import evaluate
+from modelship_trainer.evaluation.retrain import run_folds
+from modelship_trainer.evaluation.run import run_score
+from modelship_trainer.export.session import OnnxModel
 from modelship_trainer.judgement import Metric, metrics_of, summarize
 from modelship_trainer.lifecycle import write_termination_message
 from modelship_trainer.protocol import ENV_TERMINATION_LOG, TERMINATION_LIMIT, EvaluateResult, FailureReason
@@ -37,12 +39,17 @@ class Progress(list):
 
 
 def run(task, fold=None):
-    return evaluate(task, fold, Progress())
+    """What is scored, or what is recorded of one fold."""
+    return run_score(task, Progress()) if fold is None else train_fold(task, fold, Progress())
+
+
+def train_fold(task, fold, progress, should_stop=lambda: False):
+    assert run_folds(task, [fold], progress, should_stop).folds == [fold]
+    return FoldRecord.model_validate_json(EvaluationFolder(task.store).fold_path(fold).read_bytes()).result
 
 
 def run_all(task):
-    for fold in range(task.method.k_fold.folds):
-        run(task, fold)
+    run_folds(task, range(task.method.k_fold.folds), Progress(), lambda: False)
     return run(task)
 
 
@@ -59,7 +66,7 @@ def failure(task, fold=None):
 def test_holdout_scores_the_graph_as_pytorch_does(name, request, tmp_path):
     built = request.getfixturevalue(name)
     progress = Progress()
-    result = evaluate(built.task(tmp_path), None, progress)
+    result = run_score(built.task(tmp_path), progress)
     metrics = metrics_of(built.recipe.training.task)
     assert [row.metric for row in result.results] == metrics
     expected = measure(metrics, built.test_scores, "here")
@@ -113,7 +120,7 @@ def test_k_fold_retrains_scores_and_gathers(name, request, tmp_path):
     built = request.getfixturevalue(name)
     task = built.task(tmp_path, method=K_FOLD)
     progress = Progress()
-    folds = [evaluate(task, fold, progress) for fold in range(3)]
+    folds = [train_fold(task, fold, progress) for fold in range(3)]
     assert progress.phases == ["Loading", "Preprocessing", "Training", "Scoring"]
     assert progress[-2].epochs == built.recipe.training.epochs
     result = run(task)
@@ -132,7 +139,7 @@ def test_k_fold_retrains_scores_and_gathers(name, request, tmp_path):
 
 
 def test_a_fold_fits_on_its_own_rows_and_never_on_test_rows(classifier, tmp_path, monkeypatch):
-    fitted_on, real = [], run_module.train_on
+    fitted_on, real = [], retrain_module.train_on
 
     def watched(recipe, dataset, train, validation, **rest):
         fitted_on.append(
@@ -140,7 +147,7 @@ def test_a_fold_fits_on_its_own_rows_and_never_on_test_rows(classifier, tmp_path
         )
         return real(recipe, dataset, train, validation, **rest)
 
-    monkeypatch.setattr(run_module, "train_on", watched)
+    monkeypatch.setattr(retrain_module, "train_on", watched)
     folds = [run(classifier.task(tmp_path, method=K_FOLD), fold) for fold in range(3)]
     records = [FoldRecord.model_validate_json((tmp_path / f"folds/{fold.fold}.json").read_bytes()) for fold in folds]
     for (train, validation, test), record in zip(fitted_on, records, strict=True):
@@ -165,7 +172,7 @@ def test_a_finished_fold_is_not_trained_again(classifier, tmp_path):
     first = run(task, 1)
     written = (tmp_path / "folds/1.json").stat().st_mtime_ns
     progress = Progress()
-    assert evaluate(task, 1, progress) == first
+    assert train_fold(task, 1, progress) == first
     assert not progress
     assert (tmp_path / "folds/1.json").stat().st_mtime_ns == written
 
@@ -180,13 +187,69 @@ def test_an_interrupted_fold_goes_on_from_its_checkpoint_to_the_same_numbers(cla
     task = classifier.task(tmp_path / "cut", method=K_FOLD)
     calls = iter(range(10_000))
     with pytest.raises(Interrupted):
-        evaluate(task, 2, Progress(), should_stop=lambda: next(calls) >= 9)
+        train_fold(task, 2, Progress(), should_stop=lambda: next(calls) >= 9)
     folder = EvaluationFolder(task.store)
     assert list(folder.checkpoints(2).iterdir())
     assert not folder.fold_path(2).exists()
     progress = Progress()
-    assert evaluate(task, 2, progress) == expected
+    assert train_fold(task, 2, progress) == expected
     assert not folder.checkpoints(2).exists()
+
+
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+def test_folds_of_one_process_are_those_of_a_process_each(name, request, tmp_path):
+    """In any order: nothing of one fold is left for the next."""
+    built = request.getfixturevalue(name)
+    together, apart = (built.task(tmp_path / where, method=K_FOLD) for where in ("together", "apart"))
+    progress = Progress()
+    assert run_folds(together, [0, 1, 2], progress, lambda: False).folds == [0, 1, 2]
+    assert [said.phase for said in progress].count("Loading") == 1
+    assert list(dict.fromkeys(said.fold for said in progress)) == [None, 0, 1, 2]
+    for fold in (2, 0, 1):
+        run_folds(apart, [fold], Progress(), lambda: False)
+    for fold in range(3):
+        first, second = (EvaluationFolder(task.store).fold_path(fold).read_bytes() for task in (together, apart))
+        assert first == second
+
+
+def test_a_killed_share_goes_on_where_it_was(classifier, tmp_path):
+    """Folds that are recorded stay as they are, the one that was running goes on from its checkpoint."""
+    expected = classifier.task(tmp_path / "whole", method=K_FOLD)
+    run_folds(expected, [0, 1, 2], Progress(), lambda: False)
+    task = classifier.task(tmp_path / "cut", method=K_FOLD)
+    folder, progress, asked = EvaluationFolder(task.store), Progress(), iter(range(100))
+
+    def in_the_second_fold() -> bool:
+        return progress[-1].fold == 1 and next(asked) == 4
+
+    with pytest.raises(Interrupted):
+        run_folds(task, [0, 1, 2], progress, in_the_second_fold)
+    assert [folder.fold_path(fold).exists() for fold in range(3)] == [True, False, False]
+    assert list(folder.checkpoints(1).iterdir())
+    written = folder.fold_path(0).stat().st_mtime_ns
+    rest = Progress()
+    run_folds(task, [0, 1, 2], rest, lambda: False)
+    assert folder.fold_path(0).stat().st_mtime_ns == written
+    assert {said.fold for said in rest} == {None, 1, 2}
+    for fold in range(3):
+        assert folder.fold_path(fold).read_bytes() == EvaluationFolder(expected.store).fold_path(fold).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+def test_a_fold_scores_its_module_as_its_graph_would_be(name, request, tmp_path, monkeypatch):
+    """No fold is exported: what PyTorch predicts is what the graph that would be served predicts."""
+    built, seen, real = request.getfixturevalue(name), [], retrain_module.train_on
+    monkeypatch.setattr(retrain_module, "train_on", lambda recipe, dataset, *rows, **rest: seen.append(
+        (real(recipe, dataset, *rows, **rest), dataset, rest["held_out"])) or seen[-1][0])  # fmt: skip
+    record = run(built.task(tmp_path, method=K_FOLD), 1)
+    ((model, dataset, held_out),) = seen
+    graph = OnnxModel(model.onnx_bytes(), model.prepared.fitted)
+    predictions, truth = graph.predict(dataset.take(held_out)), dataset.target[held_out]
+    classes = model.prepared.target.classes
+    truth = model.prepared.target.encode(truth, "") if classes else truth
+    scores = class_scores(truth, predictions, classes) if classes else value_scores(truth, predictions)
+    for metric, value in measure(metrics_of(built.recipe.training.task), scores, "here").items():
+        assert float(record.metrics[metric.value]) == pytest.approx(value, rel=2e-5), metric
 
 
 def test_the_message_of_twenty_folds_fits_into_a_termination_message(classifier, tmp_path, monkeypatch):

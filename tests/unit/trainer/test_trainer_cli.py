@@ -337,9 +337,9 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[t
 
 
 def test_pushes_are_coalesced_and_the_last_one_arrives(operator: list[tuple[str, ProgressReport]]) -> None:
-    with telling(RUN, fold=2, in_pod=False) as (_, report):
+    with telling(RUN, in_pod=False) as (_, report):
         for epoch in range(1000):
-            report(Progress(phase="Training", epoch=epoch, epochs=1000, loss="0.5"))
+            report(Progress(phase="Training", fold=2, epoch=epoch, epochs=1000, loss="0.5"))
     assert len(operator) <= 3
     token, last = operator[-1]
     assert token == "Bearer projected"
@@ -347,7 +347,7 @@ def test_pushes_are_coalesced_and_the_last_one_arrives(operator: list[tuple[str,
 
 
 def test_an_operator_that_is_gone_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    pusher = Pusher("http://127.0.0.1:9/progress", RUN, None)
+    pusher = Pusher("http://127.0.0.1:9/progress", RUN)
     pusher(Progress(phase="Training"))
     pusher.close()
     assert not pusher._thread.is_alive()

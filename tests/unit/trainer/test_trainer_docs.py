@@ -13,7 +13,7 @@ import yaml
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import prepare
 from modelship_trainer.data.split import split
-from modelship_trainer.models import build
+from modelship_trainer.models.build import build
 from modelship_trainer.recipe import ModelSpec, Optimizer, Recipe, Step
 from modelship_trainer.training.loop import fit
 

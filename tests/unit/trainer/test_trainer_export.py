@@ -23,7 +23,7 @@ from modelship_trainer.export.graph import preprocessing_graph
 from modelship_trainer.export.onnx import TOLERANCE, check, export
 from modelship_trainer.export.session import OnnxModel, feeds
 from modelship_trainer.export.signature import sample_request, signature
-from modelship_trainer.models import build
+from modelship_trainer.models.build import build
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import ModelSpec, Task
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from modelship_trainer.export import onnx as export
 from modelship_trainer.export.module import OUTPUTS, layers_graph
-from modelship_trainer.models import build
+from modelship_trainer.models.build import build
 from modelship_trainer.recipe import ModelSpec
 
 pytestmark = pytest.mark.unit

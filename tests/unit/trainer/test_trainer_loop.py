@@ -12,17 +12,18 @@ import pytest
 import torch
 from torch import nn
 
+from modelship_trainer.cpu import cgroup_cpus
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import Examples, Prepared, prepare
 from modelship_trainer.data.preprocessing import ArrayInput, Fitted
 from modelship_trainer.data.split import split
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import Interrupted, UserError
-from modelship_trainer.models import build
+from modelship_trainer.models.build import build
 from modelship_trainer.protocol import FailureReason, Progress
 from modelship_trainer.recipe import ModelSpec, Precision, Recipe, Task
 from modelship_trainer.training import loop
-from modelship_trainer.training.device import autocast_type, cgroup_cpus
+from modelship_trainer.training.device import autocast_type
 from modelship_trainer.training.loop import Trained, fit
 from modelship_trainer.training.validation import doubts_of, losses_of
 

@@ -46,7 +46,7 @@ class Artifact:
         """The PyTorch module with its weights, in eval mode."""
         from safetensors.torch import load_model
 
-        from modelship_trainer.models import build
+        from modelship_trainer.models.build import build
 
         module = build(self.recipe.model, self.fitted.input_shape(), self.target.output_size)
         load_model(module, self.folder / WEIGHTS)

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from modelship_trainer.artifact.manifest import MANIFEST
 from modelship_trainer.errors import UserError, listing
 from modelship_trainer.evaluation.report import number, spread
-from modelship_trainer.evaluation.run import OnProgress, ShouldStop, evaluate
+from modelship_trainer.evaluation.run import OnProgress, ShouldStop, run_score
 from modelship_trainer.judgement import MAX_FOLDS, Gate, Metric, Statistic, judge
 from modelship_trainer.locations import output_folder
 from modelship_trainer.protocol import ArtifactRef, EvaluateResult, EvaluateTask, FailureReason, RunRef
@@ -32,15 +32,14 @@ def main(argv: Sequence[str], progress: OnProgress, should_stop: ShouldStop = la
     """Run all folds here, one after the other, then the score; print what came out. Returns the exit code.
 
     Raises:
-        UserError, Interrupted: as `evaluate` does.
+        UserError, Interrupted: as `run_folds` and `run_score` do.
     """
     task = task_of(parse(argv))
-    folds = task.method.k_fold.folds if task.method.k_fold else 0
-    for fold in range(folds):
-        print(f"fold {fold} of {folds}", flush=True)
-        evaluate(task, fold, progress, should_stop)
-    result = evaluate(task, None, progress, should_stop)
-    assert isinstance(result, EvaluateResult)  # noqa: S101 - without a fold it is the score
+    if task.method.k_fold:
+        from modelship_trainer.evaluation.retrain import run_folds  # torch
+
+        run_folds(task, range(task.method.k_fold.folds), progress, should_stop)
+    result = run_score(task, progress)
     print(summary(task, result))
     return 0 if all(judge(gate, result.results).passed for gate in task.gates) else GATE_FAILED
 

@@ -222,6 +222,16 @@ def confusion(scores: ClassScores) -> list[list[int]]:
     return counts
 
 
+def confusion_of(scores: Scores) -> list[list[int]] | None:
+    """`confusion` of a classifier."""
+    return confusion(scores) if isinstance(scores, ClassScores) else None
+
+
+def class_names(scores: Scores) -> list[str]:
+    """Of a classifier; none of a regression."""
+    return list(scores.classes) if isinstance(scores, ClassScores) else []
+
+
 def per_class(scores: ClassScores) -> list[ClassRow]:
     """Precision, recall, F1 and number of true rows of each class."""
     counts = _counts(scores)

@@ -11,13 +11,13 @@ import pandas as pd
 
 from modelship_trainer.artifact.contents import ONNX
 from modelship_trainer.artifact.manifest import DigestMismatch, read_file
+from modelship_trainer.cpu import cpu_threads
 from modelship_trainer.data.dataset import Array, Dataset, Rows
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.evaluation.metrics import Scores, class_scores, value_scores
 from modelship_trainer.evaluation.subject import Subject
 from modelship_trainer.export.session import ROWS, OnnxModel
 from modelship_trainer.protocol import FailureReason
-from modelship_trainer.training.device import cpu_threads
 
 
 def score(subject: Subject, dataset: Dataset, rows: Rows, done: Callable[[int, int], None]) -> Scores:

@@ -19,8 +19,10 @@ from modelship_trainer.evaluation.metrics import wanted
 from modelship_trainer.evaluation.records import Epoch, epochs_of
 from modelship_trainer.judgement import Metric
 from modelship_trainer.locations import local_path, scheme_of
+from modelship_trainer.models.source import source_digest
 from modelship_trainer.protocol import EvaluateTask, FailureReason
 from modelship_trainer.recipe import Recipe
+from modelship_trainer.schema import canonical_json, digest_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ def open_subject(task: EvaluateTask) -> Subject:
         )
     metrics = wanted(task.metrics, task.gates, recipe.training.task)
     return Subject(folder, manifest, recipe, fitted, fitted.target, history, metrics)
+
+
+def identity_of(task: EvaluateTask, subject: Subject) -> str:
+    """Digest of what decides the folds' numbers, so that a record of something else is never taken for one of them."""
+    lineage = subject.manifest.lineage
+    method = task.method.k_fold.to_json() if task.method.k_fold else {}
+    method.pop("parallelism", None)
+    metrics = [metric.value for metric in subject.metrics]
+    made_of = {"recipe": lineage.recipe_digest, "data": lineage.data_digest, "code": source_digest(subject.recipe.model)}
+    return digest_of(canonical_json(made_of | {"method": method, "metrics": metrics}))
 
 
 def _verify(folder: Path, task: EvaluateTask) -> Manifest:

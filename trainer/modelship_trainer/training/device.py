@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import random
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from modelship_trainer.cpu import cpu_threads
 from modelship_trainer.errors import UserError
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Precision
@@ -24,32 +22,6 @@ def choose_device() -> torch.device:
         return torch.device("cuda")
     torch.set_num_threads(cpu_threads())
     return torch.device("cpu")
-
-
-def cpu_threads() -> int:
-    """OMP_NUM_THREADS, else the CPU limit of the cgroup in whole CPUs, else the CPUs of this process.
-
-    A pod with a limit of one CPU still sees every CPU of its node; with a thread for each, it is throttled.
-    """
-    if wanted := os.environ.get("OMP_NUM_THREADS"):
-        with contextlib.suppress(ValueError):
-            return max(1, int(wanted))
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup_cpus(Path("/sys/fs/cgroup"))
-    return available if quota is None else max(1, min(available, math.ceil(quota)))
-
-
-def cgroup_cpus(root: Path) -> float | None:
-    """CPUs that the cgroup below `root` allows: `cpu.max` (v2) or `cpu.cfs_quota_us` (v1); None without a limit."""
-    with contextlib.suppress(OSError, ValueError):
-        quota, _, period = (root / "cpu.max").read_text().strip().partition(" ")
-        return None if quota == "max" else int(quota) / int(period)
-    for controller in ("cpu", "cpu,cpuacct"):
-        with contextlib.suppress(OSError, ValueError):
-            quota = (root / controller / "cpu.cfs_quota_us").read_text()
-            period = (root / controller / "cpu.cfs_period_us").read_text()
-            return int(quota) / int(period) if int(quota) > 0 else None
-    return None
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:

@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from modelship_trainer.data.prepare import Prepared
 from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.memory import is_exhausted
-from modelship_trainer.models import build, explain_user_code
+from modelship_trainer.models.build import build, explain_user_code
 from modelship_trainer.protocol import FailureReason, Progress
 from modelship_trainer.recipe import Recipe, Task, Training
 from modelship_trainer.training.batches import Batches

@@ -33,10 +33,10 @@ PUSH_TIMEOUT = 5.0
 class Reporter:
     """Takes `Progress` from the run and passes it on; `close` sends the last one."""
 
-    def __init__(self, run: RunRef, *, fold: int | None = None, in_pod: bool = False) -> None:
+    def __init__(self, run: RunRef, *, in_pod: bool = False) -> None:
         self._line = ProgressLine()
         url = os.environ.get(ENV_PROGRESS_URL)
-        self._pusher = Pusher(url, run, fold) if url else None
+        self._pusher = Pusher(url, run) if url else None
         self._gauges = _serve_gauges() if in_pod else None
 
     def __call__(self, progress: Progress) -> None:
@@ -78,8 +78,10 @@ class ProgressLine:
 
 
 def line_of(progress: Progress) -> str:
-    """`Training  epoch 3/30  step 84/840  loss 0.31  val_loss 0.29  12,345 rows/s  1m 20s left`."""
+    """`Training  fold 2  epoch 3/30  step 84/840  loss 0.31  val_loss 0.29  12,345 rows/s  1m 20s left`."""
     parts = [progress.phase]
+    if progress.fold is not None:
+        parts.append(f"fold {progress.fold}")
     if progress.epochs:
         parts += [f"epoch {progress.epoch}/{progress.epochs}", f"step {progress.step}/{progress.steps}"]
     parts += [f"{name} {value}" for name, value in (("loss", progress.loss), ("val_loss", progress.val_loss)) if value]
@@ -100,8 +102,8 @@ def _duration(seconds: int) -> str:
 class Pusher:
     """POSTs the newest progress from its own thread, at most every PUSH_SECONDS; failures are dropped, the next one comes."""
 
-    def __init__(self, url: str, run: RunRef, fold: int | None, *, interval: float = PUSH_SECONDS) -> None:
-        self._url, self._run, self._fold, self._interval = url, run, fold, interval
+    def __init__(self, url: str, run: RunRef, *, interval: float = PUSH_SECONDS) -> None:
+        self._url, self._run, self._interval = url, run, interval
         self._newest: Progress | None = None
         self._changed, self._closing = threading.Condition(), False
         self._thread = threading.Thread(target=self._work, name="progress", daemon=True)
@@ -134,9 +136,8 @@ class Pusher:
                 self._changed.wait_for(lambda: self._closing, timeout=self._interval)
 
     def _post(self, progress: Progress) -> None:
-        report = ProgressReport(
-            run=self._run, pod=os.environ.get(ENV_POD_NAME) or socket.gethostname(), fold=self._fold, progress=progress
-        )
+        pod = os.environ.get(ENV_POD_NAME) or socket.gethostname()
+        report = ProgressReport(run=self._run, pod=pod, fold=progress.fold, progress=progress)
         request = urllib.request.Request(self._url, json.dumps(report.to_json()).encode(), method="POST")  # noqa: S310 - the operator's URL
         request.add_header("Content-Type", "application/json")
         token = Path(os.environ.get(ENV_TOKEN_FILE, TOKEN_FILE))

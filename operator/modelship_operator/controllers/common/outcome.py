@@ -5,13 +5,13 @@ from __future__ import annotations
 import orjson
 from pydantic import ValidationError
 
-from modelship_trainer.protocol import EvaluateResult, Failure, FoldResult, Outcome, TrainResult
+from modelship_trainer.protocol import EvaluateResult, Failure, FoldsResult, Outcome, TrainResult
 
 LINE_LIMIT = 300
 """Characters of a foreign line that a status quotes."""
 
 
-def parse_outcome(text: str | None) -> TrainResult | FoldResult | EvaluateResult | Failure | None:
+def parse_outcome(text: str | None) -> TrainResult | FoldsResult | EvaluateResult | Failure | None:
     """The result or failure in a termination message; None where it is something else (a crash's last log lines, nothing)."""
     try:
         # orjson, since what it reads it can write again: no half of a surrogate pair, no endless integer.

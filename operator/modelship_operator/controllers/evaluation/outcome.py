@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from modelship_operator.api.evaluation import ModelEvaluationStatus
 from modelship_operator.controllers.common.jobs import GRACE, condition_of, counted, failure_of, finished_indexes
 from modelship_operator.controllers.common.outcome import parse_outcome, short_digest
-from modelship_operator.controllers.common.pods import Ending, Finding, time_of
+from modelship_operator.controllers.common.pods import Ending, Finding, index_of, time_of
 from modelship_operator.controllers.evaluation.observed import Observed, Run
 from modelship_operator.controllers.evaluation.verdict import verdict_of
 from modelship_operator.controllers.framework import Json
@@ -54,7 +55,7 @@ def outcome(seen: Observed, now: datetime) -> Measured | Failed | Collecting | L
                 return Failed(_NO_RESULT, end.finished_at)
             why = _disbelief(said, seen)
             return Failed(why, end.finished_at) if why else Measured(said, end.finished_at)
-    for run, worker in ((seen.score, "the scoring pod"), (seen.folds, "fold")):
+    for run, worker in ((seen.score, "the scoring pod"), (seen.folds, _FOLDS)):
         if run.job is not None and (failed := condition_of(run.job, "Failed")):
             return _failed(seen, run, worker, failed, now)
     if seen.score.job is not None and (complete := condition_of(seen.score.job, "Complete")):
@@ -67,11 +68,32 @@ def is_complete(folds: Run) -> bool:
     """Whether every fold is done, by the Job's account and by what its pods have ended with."""
     if folds.job is None or condition_of(folds.job, "Complete"):
         return folds.job is not None
-    done = finished_indexes(folds.job) | {end.index for end in folds.endings if end.succeeded}
-    completions: int = folds.job["spec"].get("completions", 1)
-    return len(done) >= completions
+    return len(_finished(folds)) >= _pods_of_folds(folds.job)
 
 
+def folds_done(run: Run, folds: int, trained: Mapping[str, int]) -> int:
+    """How many of `folds` are done: whole shares, and of a running pod those before the one that it said it trains.
+
+    A Job of an earlier version has a pod for each fold: shares of one.
+    """
+    if run.job is None:
+        return 0
+    pods, finished = _pods_of_folds(run.job), _finished(run)
+    whole = sum(len(range(index, folds, pods)) for index in finished)
+    running = {index_of(pod): trained[name] for pod in run.pods if (name := pod["metadata"]["name"]) in trained}
+    return whole + sum(max(0, fold - index) // pods for index, fold in running.items() if index not in finished)
+
+
+def _finished(run: Run) -> set[int]:
+    return finished_indexes(run.job or {}) | {end.index for end in run.endings if end.succeeded}
+
+
+def _pods_of_folds(job: Json) -> int:
+    pods: int = job["spec"].get("completions", 1)
+    return pods
+
+
+_FOLDS = "the folds' pod"
 _IMAGE = "compute.image must be made FROM the trainer image"
 _NO_RESULT = Finding("ResultLost", f"the scoring pod ended well but wrote no result; {_IMAGE}.")
 
@@ -106,6 +128,6 @@ def _failed(seen: Observed, run: Run, worker: str, failed: Json, now: datetime) 
 
 def describe(end: Ending, worker: str, seen: Observed) -> Finding:
     """Why this pod ended, with the fields of an evaluation that help."""
-    named = f"fold {end.index + 1}" if worker == "fold" else worker
+    named = f"{worker} {end.index + 1}" if worker == _FOLDS and seen.folds.job and _pods_of_folds(seen.folds.job) > 1 else worker
     memory = seen.started_with.compute.memory if seen.started_with else "memory"
     return failure_of(end, named, f"limit of {memory}; raise compute.memory")

@@ -20,7 +20,7 @@ from modelship_operator.controllers.common.refused import RETRY_NAME_SECONDS, RE
 from modelship_operator.controllers.common.sidecars import Ends, end_job, end_pods
 from modelship_operator.controllers.evaluation import status
 from modelship_operator.controllers.evaluation.observed import Observed, Run
-from modelship_operator.controllers.evaluation.outcome import Collecting, Failed, Lost, Measured, is_complete, outcome
+from modelship_operator.controllers.evaluation.outcome import Collecting, Failed, Lost, Measured, folds_done, is_complete, outcome
 from modelship_operator.controllers.evaluation.subject import subject_of
 from modelship_operator.controllers.evaluation.verdict import PASSED
 from modelship_operator.controllers.framework import Event, Json, Plan
@@ -130,7 +130,8 @@ def _progress_text(seen: Observed, run: Run, folding: bool) -> str:
     """`fold 3 of 5`: the one that is being trained once two are done."""
     if not folding or seen.spec.method.k_fold is None:
         return "scoring"
-    done, folds = int((run.job or {}).get("status", {}).get("succeeded") or 0), seen.spec.method.k_fold.folds
+    folds = seen.spec.method.k_fold.folds
+    done = folds_done(run, folds, seen.trained)
     return f"fold {min(done + 1, folds)} of {folds}"
 
 
