@@ -17,7 +17,7 @@ HOLDOUT = {"method": {"holdout": {}}}
 
 
 def test_folds_then_score_then_verdict(plane: ControlPlane, here: Namespace) -> None:
-    here.create(make_evaluation())
+    here.create(make_evaluation(method={"kFold": {"folds": 3, "parallelism": 3}}))
     waiting = here.reason(KIND, "churn-cv", "WaitingForReference")
     assert waiting["conditions"][1]["message"] == 'ModelTraining "churn" does not exist yet.'
     chain.train(here)

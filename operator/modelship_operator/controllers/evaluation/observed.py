@@ -53,6 +53,8 @@ class Observed:
     refusal: Failure | None = None
     refused_pods: Mapping[str, RefusedPod] = field(default_factory=dict)
     """By a Job's uid: why it has no pod, where that was looked up."""
+    trained: Mapping[str, int] = field(default_factory=dict)
+    """By a pod's name: the fold that it said it trains."""
 
     @cached_property
     def owner(self) -> Owner:
@@ -78,7 +80,7 @@ class Observed:
 
     @cached_property
     def folds(self) -> Run:
-        """The Job whose completions are the folds."""
+        """The Job whose pods share the folds."""
         return self._run(folds_name(self.owner.name), self.named_folds)
 
     @cached_property
@@ -136,4 +138,5 @@ def observe(store: StoreView, evaluation: Json, settings: PodSettings) -> Observ
         progress=next((pushed[pod].progress for each in reversed(pods) if (pod := each["metadata"]["name"]) in pushed), None),
         refusal=store.failure(uid),
         refused_pods={job: why for job in (each["metadata"]["uid"] for each in jobs.jobs) if (why := store.refused_pod(job))},
+        trained={pod: said.fold for pod, said in pushed.items() if said.fold is not None},
     )

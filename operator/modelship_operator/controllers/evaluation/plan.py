@@ -131,7 +131,9 @@ def _progress_text(seen: Observed, run: Run, folding: bool) -> str:
     if not folding or seen.spec.method.k_fold is None:
         return "scoring"
     folds = seen.spec.method.k_fold.folds
-    done = folds_done(run, folds, seen.trained)
+    told = (seen.status.get("progress") or {}).get("fold")  # before this operator started
+    before = {run.pods[-1]["metadata"]["name"]: told} if run.pods and told is not None else {}
+    done = folds_done(run, folds, seen.trained or before)
     return f"fold {min(done + 1, folds)} of {folds}"
 
 

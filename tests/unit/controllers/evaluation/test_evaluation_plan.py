@@ -45,7 +45,7 @@ from modelship_trainer.protocol import Progress
 pytestmark = pytest.mark.unit
 
 FOLDS, SCORE = ObjectKey("Job", "default", "churn-cv-folds"), ObjectKey("Job", "default", "churn-cv-score")
-DONE_FOLDS = job("folds", COMPLETE, succeeded=5)
+DONE_FOLDS = job("folds", COMPLETE, succeeded=2, completedIndexes="0-1")
 HOLDOUT = HELD_OUT["method"]
 RESULTS = {"results": [{"metric": "roc_auc", "mean": 0.9, "folds": [], "test": 0.9}]}
 BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc", "maxRegression": 0.01}]}
@@ -98,12 +98,12 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="an artifact by digest",
         ),
         pytest.param(
-            ready(pod("folds"), folds=job("folds", succeeded=2, active=2)),
+            ready(pod("folds", index=1), folds=job("folds", succeeded=1, active=1, completedIndexes="0")),
             "Reconciling",
             "Running",
-            "fold 3 of 5.",
+            "fold 4 of 5.",
             "apply churn-cv-folds",
-            id="two folds are done",
+            id="the pod of folds 1, 3 and 5 is done",
         ),
         pytest.param(
             ready(pod("folds", "Pending"), folds=job("folds")),
@@ -184,7 +184,7 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             ready(ended("folds", 137, reason="OOMKilled", index=1), folds=job("folds", BACKOFF, compute={"memory": "4Gi"})),
             "Stalled",
             "OutOfMemory",
-            "fold 2 was killed at its limit of 4Gi; raise compute.memory.",
+            "the folds' pod 2 was killed at its limit of 4Gi; raise compute.memory.",
             "",
             id="a fold ran out of memory",
         ),
@@ -368,10 +368,10 @@ BASELINE = {"baselineRef": {"evaluation": "base"}, "gates": [{"metric": "roc_auc
             id="unknown spec",
         ),
         pytest.param(
-            seen(pod("folds"), folds=job("folds", succeeded=1)),
+            seen(pod("folds"), folds=job("folds", completedIndexes="1")),
             "Reconciling",
             "Running",
-            "fold 2 of 5.",
+            "fold 3 of 5.",
             "apply churn-cv-folds",
             id="the training was deleted on the way",
         ),
