@@ -801,9 +801,9 @@ def test_data_that_changes_while_it_is_read_is_refused(claim: Path, monkeypatch:
     write(name, CHURN)(claim)
     read = load_module.features_of
 
-    def read_then_write(*arguments: Any) -> pd.DataFrame:
+    def read_then_write(*arguments: Any, **options: Any) -> pd.DataFrame:
         write(name, CHURN.assign(income=1.0))(claim)
-        return read(*arguments)
+        return read(*arguments, **options)
 
     monkeypatch.setattr(load_module, "features_of", read_then_write)
     with pytest.raises(UserError) as caught:

@@ -113,15 +113,19 @@ class Where(NamedTuple):
 
 
 def features_of(
-    frame: pd.DataFrame, where: Where, found: Mapping[str, Reading] | None = None
+    frame: pd.DataFrame, where: Where, found: Mapping[str, Reading] | None = None, *, keep: bool = True
 ) -> tuple[pd.DataFrame, dict[str, Kind]]:
-    """Each column as `canonical` makes it, and what the text of text columns is of."""
-    columns, kinds = {}, {}
-    for name in frame.columns:
-        columns[name], kind = canonical(frame[name], (found or {}).get(name, Reading()), where)
+    """Each column as `canonical` makes it, and what the text of text columns is of.
+
+    Without `keep`, `frame` loses each column as soon as it was read, so that a table is in memory once.
+    """
+    columns, kinds, index = {}, {}, frame.index
+    for name in list(frame.columns):
+        raw = frame[name] if keep else frame.pop(name)
+        columns[name], kind = canonical(raw, (found or {}).get(name, Reading()), where)
         if columns[name].dtype == object:
             kinds[name] = kind
-    return pd.DataFrame(columns, index=frame.index), kinds
+    return pd.DataFrame(columns, index=index, copy=False), kinds
 
 
 def canonical(series: pd.Series, reading: Reading, where: Where) -> tuple[pd.Series, Kind]:
@@ -158,11 +162,13 @@ def _are_numbers(series: pd.Series) -> bool:
 
 
 def _of_numbers(series: pd.Series, reading: Reading, where: Where) -> tuple[pd.Series, Kind]:
+    if reading.use in (Use.ANY, Use.NUMBER):
+        return _float32(series, where), "text"
     known = [value for value in pd.unique(series) if not (value is None or value is pd.NA or value != value)]
     if reading.use in (Use.CATEGORY, Use.TEXT) or (reading.use is Use.ENCODED and _merged(known, _as_float)):
         kind: Kind = "boolean" if any(isinstance(value, bool | np.bool_) for value in known) else "number"
         return texts(series, where), reading.kind or kind
-    return _float32(series, where, categories=reading.use is Use.ENCODED), "text"
+    return _float32(series, where, categories=True), "text"
 
 
 def _of_text(series: pd.Series, reading: Reading, where: Where) -> tuple[pd.Series, Kind]:
@@ -240,6 +246,18 @@ def _as_float(cell: Any) -> float:
 
 
 def _float32(series: pd.Series, where: Where, *, categories: bool = False) -> pd.Series:
+    if series.dtype in (
+        np.float32,
+        np.float16,
+        np.int8,
+        np.int16,
+        np.uint8,
+        np.uint16,
+        np.bool_,
+    ):  # float32 has all of their values
+        single = series.to_numpy(dtype=np.float32)
+        if not np.isinf(single).any():
+            return pd.Series(single, index=series.index, name=series.name, copy=False)
     values = float64(series)
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
@@ -254,7 +272,7 @@ def _float32(series: pd.Series, where: Where, *, categories: bool = False) -> pd
             + where.cure("subtract an offset (of times, the first) where the data is made, make it a category in data.types")
             + ".",
         )
-    return pd.Series(single, index=series.index, name=series.name)
+    return pd.Series(single, index=series.index, name=series.name, copy=False)
 
 
 def _too_large(series: pd.Series, values: Array, beyond: Array, where: Where) -> UserError:

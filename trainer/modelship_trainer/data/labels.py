@@ -78,6 +78,8 @@ def _number(text: str) -> int | float:
 
 
 def _typed_labels(series: pd.Series, reading: Reading, where: Where) -> Array:
+    if series.dtype.kind in "iu" and series.dtype != np.uint64:
+        return series.to_numpy(dtype=np.int64)  # type: ignore[no-any-return]
     first = {_label_type(cell): cell for cell in reversed(series.tolist())}
     if reading.use is Use.NUMBER:
         return _whole([_declared_number(cell, series, where) for cell in series.tolist()], series.name, where)

@@ -100,7 +100,10 @@ def tabular(
     *,
     written: bool = False,
 ) -> Dataset:
-    """A dataset of a raw table whose columns are checked to exist; `written`: its format has no types."""
+    """A dataset of a raw table whose columns are checked to exist; `written`: its format has no types.
+
+    `frame` is taken apart, so that the table is in memory once.
+    """
     where = Where(uri, for_training=fitted is None, written=written)
     unknown = [name for name in data.types or {} if name not in frame] if fitted is None else []
     if unknown:
@@ -111,11 +114,10 @@ def tabular(
         )
     frame = _with_labels(frame, target, data.preprocessing, where)
     found = readings(data, fitted)
-    labels = canonical_target(frame[target], task, found.get(target, Reading()), where, _classes(fitted))
-    raw = frame.drop(columns=target)
-    del frame
-    features, kinds = features_of(raw, where, found)
+    labels = canonical_target(frame.pop(target), task, found.get(target, Reading()), where, _classes(fitted))
     compared = fitted is None and any(step.drop_duplicates for step in data.preprocessing)
+    raw = frame if compared else None
+    features, kinds = features_of(frame, where, found, keep=compared)
     return Dataset(
         source=uri,
         kind=Kind.TABULAR,
@@ -124,7 +126,7 @@ def tabular(
         target_name=target,
         digest=digest,
         kinds=kinds,
-        raw=raw if compared else None,
+        raw=raw,
     )
 
 

@@ -165,7 +165,10 @@ def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
 
     written = {text_of(name): name for name in pyarrow.parquet.read_schema(path).names}
     table = pyarrow.parquet.read_table(path, columns=[written[name] for name in columns], partitioning=None)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True, date_as_object=True)
+    frame: pd.DataFrame = table.to_pandas(
+        ignore_metadata=True, integer_object_nulls=True, date_as_object=True, split_blocks=True, self_destruct=True
+    )
+    del table  # each column was freed as soon as it was taken over
     return frame[[written[name] for name in columns]].set_axis(columns, axis=1)
 
 
