@@ -21,7 +21,8 @@ from modelship_trainer.data.fit import distinct
 from modelship_trainer.data.load import load
 from modelship_trainer.data.prepare import Prepared, prepare
 from modelship_trainer.data.split import Parts, split
-from modelship_trainer.export.onnx import check, export
+from modelship_trainer.export.check import check
+from modelship_trainer.export.onnx import export
 from modelship_trainer.export.session import OnnxModel
 from modelship_trainer.export.signature import sample_request, signature
 from modelship_trainer.locations import local_path

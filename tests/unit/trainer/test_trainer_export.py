@@ -19,8 +19,9 @@ from modelship_trainer.data.dataset import Dataset, Kind
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
+from modelship_trainer.export.check import TOLERANCE, check
 from modelship_trainer.export.graph import preprocessing_graph
-from modelship_trainer.export.onnx import TOLERANCE, check, export
+from modelship_trainer.export.onnx import export
 from modelship_trainer.export.session import OnnxModel, feeds
 from modelship_trainer.export.signature import sample_request, signature
 from modelship_trainer.models.build import build
@@ -295,15 +296,91 @@ def test_without_a_row_nothing_is_proven() -> None:
         check(model, module, fitted, target, dataset.features.iloc[:0], "x")
 
 
-class Unexportable(nn.Module):
+class Custom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.LazyLinear(1)
+
+
+class Unexportable(Custom):
     """Depends on the data in a way that no graph can."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.tensor([[float(len(str(x.sum().item())))]] * len(x))
 
 
-def test_a_module_that_cannot_be_exported() -> None:
+class Branches(Custom):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) if x.sum() > 0 else -self.linear(x)
+
+
+class LoopsOverRows(Custom):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.linear(row) for row in x])
+
+
+class HasNoOperator(Custom):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + torch.linalg.eigvals(x.T @ x).real.sum()
+
+
+class Raises(Custom):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("boom")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Unexportable, ""),
+        (
+            Branches,
+            r"its forward branches, loops or sizes a tensor by values of the data \(test_trainer_export\.py, line \d+\), and .*",
+        ),
+        (LoopsOverRows, "its forward works for one number of rows only; take rows as they come"),
+        (HasNoOperator, "No ONNX function found for .*aten.linalg_eig"),
+        (Raises, "boom$"),
+    ],
+)
+def test_a_module_that_cannot_be_exported(kind: type[Custom], message: str) -> None:
+    """A sentence, not the exporter's report of its steps in colours."""
     _, fitted, _, _ = churn()
-    with pytest.raises(UserError, match=r"^the model cannot be exported to ONNX: ") as caught:
-        export(Unexportable(), fitted, Target(task=Task.REGRESSION))
+    module = kind()
+    module.linear(torch.zeros(1, *fitted.input_shape()))
+    with pytest.raises(UserError, match=f"^the model cannot be exported to ONNX: {message}") as caught:
+        export(module, fitted, Target(task=Task.REGRESSION))
+    assert caught.value.reason is FailureReason.EXPORT_MISMATCH
+    assert "\x1b" not in caught.value.message
+
+
+class Centers(Custom):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x - x.mean(0))
+
+
+class Attends(Custom):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.softmax(x @ x.T, dim=1) @ x)
+
+
+class Leads(Custom):
+    """Of the first row's making."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x + x[:1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"), [(Centers, Task.REGRESSION), (Attends, Task.CLASSIFICATION), (Leads, Task.CLASSIFICATION)]
+)
+def test_a_module_that_mixes_rows_is_not_published(kind: type[Custom], task: Task) -> None:
+    """Graph and PyTorch agree on it, and both answer otherwise in a batch of other requests' rows."""
+    dataset, fitted, target, _ = churn()
+    module = kind()
+    module.linear = nn.Linear(*fitted.input_shape(), 1 if task is Task.REGRESSION else 2)
+    target = Target(task=task, mean=3.0, scale=2.0) if task is Task.REGRESSION else target
+    model = OnnxModel(export(module, fitted, target).SerializeToString(), fitted)
+    with pytest.raises(UserError, match=r"the model answers a row differently .* each row must be answered by itself") as caught:
+        check(model, module, fitted, target, dataset.features, "x")
     assert caught.value.reason is FailureReason.EXPORT_MISMATCH
