@@ -33,7 +33,12 @@ class KFold(Model):
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="Seed of the shuffle, and, shuffled or not, of each fold's validation rows."
     )
-    parallelism: int = Field(1, ge=1, le=MAX_FOLDS, description="Pods that share the folds; each trains its own one after the other, on data that it loads once.")
+    parallelism: int = Field(
+        1,
+        ge=1,
+        le=MAX_FOLDS,
+        description="Pods that share the folds; each trains its own one after the other, on data that it loads once.",
+    )
 
 
 class Method(OneOf):

@@ -75,6 +75,7 @@ def run_folds(task: EvaluateTask, folds: Sequence[int], progress: Report, should
 
 def _run_fold(common: _Evaluation, fold: int, progress: Report, should_stop: ShouldStop) -> None:
     """Train on the fold's own rows, preprocessing included; score the rows left out; record both."""
+
     def tell(said: Progress) -> None:
         progress(said.model_copy(update={"fold": fold}))
 

@@ -41,6 +41,7 @@ def _column(column: Column) -> ColumnSpec:
         dtype="FP32" if column.type == "number" else "BYTES",
         missing=column.answers_missing(),
         above=column.above(),
+        texts=None if column.texts == "text" else column.texts,
     )
 
 

@@ -39,6 +39,9 @@ class ColumnSpec(Model):
     """Whether a row without this value has an answer: something fills it, or it is a category."""
     above: float | None = None
     """The value must be larger than this float32: a logarithm follows."""
+    texts: Literal["number", "boolean"] | None = None
+    """What the text of a BYTES column is of: a client's text `1.0` or `True` is `1` or `true` to the model, as
+    `modelship_trainer.values.normal_text` writes it. None: text is taken just as it is."""
 
 
 class Signature(Model):
