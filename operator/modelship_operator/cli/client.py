@@ -1,40 +1,51 @@
-"""The cluster as the person at the keyboard reaches it: kubeconfig, or the pod's own account."""
+"""The cluster as the person at the keyboard reaches it, with their rights and no others."""
 
 from __future__ import annotations
 
+import argparse
+import base64
 import json
-import os
+import ssl
 from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from kubernetes import config
+import websocket
 from kubernetes.client import ApiClient, ApiException, Configuration, CustomObjectsApi
+from kubernetes.client.rest import RESTClientObject, should_bypass_proxies
+from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import HTTPError
+
+from modelship_operator.cli.kubeconfig import CommandError as CommandError
+from modelship_operator.cli.kubeconfig import Login, login
 
 GROUP, VERSION = "modelship.dev", "v1alpha1"
 Object = dict[str, Any]
-_config: Any = config
-"""Untyped in the kubernetes package."""
-
-
-class CommandError(Exception):
-    """The command cannot do what was asked; the message says why and what to do."""
+_CONNECT_SECONDS = 30
 
 
 class Cluster:
     """A cluster and a namespace."""
 
-    def __init__(self, context: str | None, namespace: str | None) -> None:
-        self.configuration = Configuration()
-        try:
-            if context is None and _in_pod():
-                _config.load_incluster_config(client_configuration=self.configuration)
-                self.namespace = namespace or "default"
-            else:
-                _config.load_kube_config(context=context, client_configuration=self.configuration)
-                self.namespace = namespace or _namespace_of(context)
-        except config.ConfigException as error:
-            raise CommandError(f"no cluster: {error}; set KUBECONFIG or --context") from error
-        self._client = ApiClient(self.configuration)
+    def __init__(self, access: Login) -> None:
+        self.namespace = access.namespace
+        self._access = access
+        self._client = ApiClient(access.configuration)
+        if access.impersonation:
+            self._client.rest_client = _Impersonating(access)
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Cluster:
+        """By the options of `kubeconfig.add_arguments`.
+
+        Raises:
+            CommandError: there is none, or the kubeconfig has something that cannot be honoured.
+        """
+        return cls(login(options))
+
+    @property
+    def configuration(self) -> Configuration:
+        """Where it is, and how to log in."""
+        return self._access.configuration
 
     def api(self, group: type) -> Any:
         """An API of the kubernetes package, such as `CoreV1Api`. Untyped: each field of its models may be None on paper."""
@@ -56,6 +67,52 @@ class Cluster:
             raise CommandError(f"the API server at {self.configuration.host} does not answer") from error
         return found
 
+    def websocket(self, path: str, query: list[tuple[str, str]]) -> Any:
+        """An open WebSocket of Kubernetes' channel protocol, such as of a pod's `attach`; untyped in its package.
+
+        Raises:
+            CommandError: the API server refused it; in its words.
+        """
+        configuration = self.configuration
+        url = urlsplit(f"{configuration.host}{path}?{urlencode(query)}")
+        scheme = "ws" if url.scheme == "http" else "wss"
+        headers = [f"{name}: {value}" for name, value in (*self._authorization(), *self._access.impersonation)]
+        opened: Any = websocket.WebSocket(sslopt=_tls(configuration), skip_utf8_validation=True, enable_multithread=True)
+        try:
+            opened.connect(
+                urlunsplit(url._replace(scheme=scheme)),
+                header=headers,
+                subprotocols=["v4.channel.k8s.io"],
+                timeout=_CONNECT_SECONDS,
+                suppress_origin=True,
+                **_through(configuration),
+            )
+        except websocket.WebSocketBadStatusException as error:
+            raise CommandError(_refusal(error.resp_body) or f"the API server answered {error.status_code}") from error
+        except (websocket.WebSocketException, OSError) as error:
+            raise CommandError(f"the API server at {configuration.host} does not answer: {error}") from error
+        opened.settimeout(None)
+        return opened
+
+    def _authorization(self) -> list[tuple[str, str]]:
+        settings: Any = self.configuration.auth_settings()
+        return [("Authorization", entry["value"]) for entry in settings.values()]
+
+
+class _Impersonating(RESTClientObject):
+    """Requests in another's name. A header of the client may be there only once; groups are a header each."""
+
+    def __init__(self, access: Login) -> None:
+        super().__init__(access.configuration)
+        self._impersonation = access.impersonation
+
+    def request(self, method: Any, url: Any, headers: Any = None, *arguments: Any, **options: Any) -> Any:
+        """As the client's own."""
+        whole = HTTPHeaderDict(headers)
+        for name, value in self._impersonation:
+            whole.add(name, value)
+        return super().request(method, url, whole, *arguments, **options)  # type: ignore[no-untyped-call]
+
 
 def said(error: ApiException) -> str:
     """The API server's own sentence."""
@@ -74,11 +131,34 @@ def standing(resource: Object) -> str:
     return str(conditions.get("Ready", {}).get("message", "the operator has not seen it yet"))
 
 
-def _in_pod() -> bool:
-    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+def _refusal(body: bytes | None) -> str | None:
+    try:
+        return str(json.loads(body or b"")["message"])
+    except (TypeError, ValueError, KeyError):
+        return None
 
 
-def _namespace_of(context: str | None) -> str:
-    contexts, active = _config.list_kube_config_contexts()
-    chosen = active if context is None else next(entry for entry in contexts if entry["name"] == context)
-    return str(chosen["context"].get("namespace", "default"))
+def _tls(configuration: Configuration) -> dict[str, Any]:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert or None)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file or None)
+    name = configuration.tls_server_name
+    return {"context": context, **({"server_hostname": name} if name else {})}
+
+
+def _through(configuration: Configuration) -> dict[str, Any]:
+    """The proxy, where there is one and this host is not reached without; never what the environment says beside it."""
+    if not configuration.proxy or should_bypass_proxies(configuration.host, configuration.no_proxy or ""):
+        return {"http_no_proxy": ["*"]}
+    proxy = urlsplit(configuration.proxy)
+    login = (configuration.proxy_headers or {}).get("proxy-authorization", "").removeprefix("Basic ")
+    return {
+        "proxy_type": "http",
+        "http_proxy_host": proxy.hostname,
+        "http_proxy_port": proxy.port or 80,
+        "http_proxy_auth": tuple(base64.b64decode(login).decode().split(":", 1)) if login else None,
+        "http_no_proxy": ["-"],
+    }

@@ -10,19 +10,20 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from kubernetes.client import ApiClient, ApiException, Configuration, CoreV1Api
-from kubernetes.stream import portforward
+from kubernetes.stream.ws_client import PortForward
+
+from modelship_operator.cli.client import Cluster, CommandError
 
 _BLOCK = 64 * 1024
 
 
 @contextmanager
-def forward(configuration: Configuration, namespace: str, pod: str, port: int) -> Iterator[int]:
+def forward(cluster: Cluster, pod: str, port: int) -> Iterator[int]:
     """Yield a loopback port; connections to it reach `port` of `pod` until the block is left."""
-    with ApiClient(configuration) as client, socket.create_server(("127.0.0.1", 0)) as listener:
-        # An API client of its own: `portforward` swaps the client's transport while it connects.
-        accept = threading.Thread(target=_accept, args=(listener, CoreV1Api(client), namespace, pod, port), daemon=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accept = threading.Thread(target=_accept, args=(listener, cluster, pod, port), daemon=True)
         accept.start()
         try:
             yield listener.getsockname()[1]
@@ -32,15 +33,16 @@ def forward(configuration: Configuration, namespace: str, pod: str, port: int) -
             accept.join(timeout=5)
 
 
-def _accept(listener: socket.socket, api: CoreV1Api, namespace: str, pod: str, port: int) -> None:
+def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> None:
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/portforward"
     while True:
         try:
             near, _ = listener.accept()
         except OSError:  # shut down: the block was left
             return
         try:
-            tunnel = portforward(api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
-        except (ApiException, OSError):
+            tunnel: Any = PortForward(cluster.websocket(path, [("ports", str(port))]), [port])  # type: ignore[no-untyped-call]
+        except CommandError:
             near.close()  # the client sees a refused connection and says so
             continue
         threading.Thread(target=_join, args=(near, tunnel.socket(port)), daemon=True).start()

@@ -17,6 +17,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from kubernetes.client import ApiException, CoreV1Api
 from tritonclient.utils import InferenceServerException
 
+from modelship_operator.cli import kubeconfig
 from modelship_operator.cli.client import Cluster, CommandError, Object, said, standing
 from modelship_operator.cli.forward import forward
 from modelship_operator.cli.rows import InputError, Row, read_rows
@@ -38,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--separator", default=",", help='between cells of a CSV file; default: ",", and "\\t" is a tab')
     parser.add_argument("--encoding", default="utf-8", help="of a CSV file; default: utf-8")
-    parser.add_argument("--namespace", "-n", help="default: that of the kubeconfig's context")
-    parser.add_argument("--context", help="context of the kubeconfig; default: the current one")
+    kubeconfig.add_arguments(parser)
     parser.add_argument("--grpc", action="store_true", help="ask over gRPC instead of HTTP")
 
 
@@ -47,11 +47,11 @@ def run(options: argparse.Namespace) -> int:
     """Print a table of answers; the exit status, with the reason on stderr when it is not 0."""
     try:
         rows = read_rows(options.file, Dialect(separator=options.separator.replace("\\t", "\t"), encoding=options.encoding))
-        cluster = Cluster(options.context, options.namespace)
+        cluster = Cluster.of(options)
         deployment = cluster.resource("modeldeployments", "ModelDeployment", options.name)
         pod = ready_pod(cluster, deployment)
         port = GRPC if options.grpc else HTTP
-        with forward(cluster.configuration, cluster.namespace, pod, port) as local:
+        with forward(cluster, pod, port) as local:
             outputs = ask(f"127.0.0.1:{local}", options.name, rows, planned_rows(deployment), grpc=options.grpc)
         print(table(outputs))
     except (CommandError, InputError) as error:

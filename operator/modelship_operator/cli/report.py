@@ -15,10 +15,13 @@ import io
 import sys
 from pathlib import Path
 
-from kubernetes.client import ApiException, BatchV1Api, CoreV1Api
+from kubernetes.client import CoreV1Api
 from urllib3.exceptions import HTTPError
 
-from modelship_operator.cli.claim_pod import ROOT, claim_pod, operator_image, running, wait_for
+from modelship_operator.api.pod import Pod
+from modelship_operator.cli import kubeconfig
+from modelship_operator.cli.claim_pod import ROOT, asked_of_pods, check_claim, claim_pod, image_for, last_words, running, wait_for
+from modelship_operator.cli.claim_pod import add_arguments as add_pod_arguments
 from modelship_operator.cli.client import Cluster, CommandError, Object, standing
 
 _MAX_REPORT = 256 * 1024 * 1024
@@ -36,20 +39,21 @@ print(base64.encodebytes(gzip.compress(data)).decode())
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `modelship report`."""
     parser.add_argument("name", help="the ModelEvaluation")
-    parser.add_argument("--namespace", "-n", help="default: that of the kubeconfig's context")
-    parser.add_argument("--context", help="context of the kubeconfig; default: the current one")
     parser.add_argument("--output", "-o", type=Path, help="file to write; default: <name>.html; - for standard output")
-    parser.add_argument("--image", help="image with Python for the pod that reads the claim; default: the operator's")
+    kubeconfig.add_arguments(parser)
+    add_pod_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the report; the exit status, with the reason on stderr when it is not 0."""
     try:
-        cluster = Cluster(options.context, options.namespace)
+        cluster = Cluster.of(options)
         evaluation = cluster.resource("modelevaluations", "ModelEvaluation", options.name)
         claim, path, digest = report_of(evaluation)
-        image = options.image or image_for(cluster, options.name)
-        html = unpack(read_from_claim(cluster, reader_pod(evaluation, image, claim, path)), digest)
+        asked = asked_of_pods(options.pod) or pod_of(evaluation)
+        check_claim(cluster, claim)
+        pod = reader_pod(evaluation, image_for(cluster, options), claim, path, asked)
+        html = unpack(read_from_claim(cluster, pod), digest)
     except CommandError as error:
         print(f"modelship report: {error}", file=sys.stderr)
         return 1
@@ -106,10 +110,17 @@ def unpack(log: str, digest: str) -> bytes:
 # --- the pod ------------------------------------------------------------------------------------------------------------------
 
 
-def reader_pod(evaluation: Object, image: str, claim: str, path: str) -> Object:
+def pod_of(evaluation: Object) -> Pod | None:
+    """What the evaluation's own pods were asked to be: the cluster's policies are the same for this one."""
+    asked = (evaluation.get("spec", {}).get("compute") or {}).get("pod")
+    return Pod.model_validate(asked) if asked else None
+
+
+def reader_pod(evaluation: Object, image: str, claim: str, path: str, asked: Pod | None = None) -> Object:
     """A pod that prints `path` of `claim` and ends; the evaluation owns it."""
     metadata = evaluation["metadata"]
-    pod = claim_pod(f"{metadata['name']}-report", image, claim, ["python3", "-c", _PRINT, f"{ROOT}/{claim}/{path}"], read_only=True)
+    command = ["python3", "-c", _PRINT, f"{ROOT}/{claim}/{path}"]
+    pod = claim_pod(f"{metadata['name']}-report", image, claim, command, read_only=True, asked=asked)
     owner = {key: evaluation[key] for key in ("apiVersion", "kind")} | {key: metadata[key] for key in ("name", "uid")}
     pod["metadata"]["ownerReferences"] = [owner]
     return pod
@@ -126,20 +137,5 @@ def read_from_claim(cluster: Cluster, pod: Object) -> str:
         phase, why = wait_for(core, cluster.namespace, name, {"Succeeded", "Failed"})
         if phase == "Succeeded":
             return str(core.read_namespaced_pod_log(name, cluster.namespace))
-        log = core.read_namespaced_pod_log(name, cluster.namespace).strip() if phase == "Failed" else ""
+        log = last_words(core, cluster.namespace, name) if phase == "Failed" else ""
         raise CommandError(f"pod {name} could not read the report: {log or why or 'it did not start in time'}")
-
-
-def image_for(cluster: Cluster, evaluation: str) -> str:
-    """An image with Python that the cluster already has: the operator's, else that of the evaluation's own pods.
-
-    Raises:
-        CommandError: neither can be seen.
-    """
-    if image := operator_image(cluster):
-        return image
-    try:
-        job = cluster.api(BatchV1Api).read_namespaced_job(f"{evaluation}-score", cluster.namespace)
-        return str(job.spec.template.spec.containers[0].image)
-    except ApiException as error:
-        raise CommandError("cannot see an image to read the report with; give one with Python: --image IMAGE") from error

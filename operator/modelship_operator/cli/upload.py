@@ -7,6 +7,7 @@ SHA-256 before it gets its name, so a half-written file is never seen.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import re
 import sys
@@ -14,16 +15,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kubernetes import stream
-from kubernetes.client import ApiException, CoreV1Api
+import websocket
+from kubernetes.client import CoreV1Api
 from urllib3.exceptions import HTTPError
 
-from modelship_operator.cli.claim_pod import ROOT, claim_pod, operator_image, running, wait_for
-from modelship_operator.cli.client import Cluster, CommandError, said
+from modelship_operator.api.pod import Pod
+from modelship_operator.cli import claim_pod, kubeconfig
+from modelship_operator.cli.claim_pod import ROOT
+from modelship_operator.cli.client import Cluster, CommandError, Object
 
 _TARGET = re.compile(r"^pvc://(?P<claim>[a-z0-9]([-a-z0-9.]*[a-z0-9])?)/(?P<path>[^/].*)$")
 _BLOCK = 256 * 1024
 _HOUR = 3600
+_STDIN, _STDOUT = b"\x00", b"\x01"
+"""Channels of an attached pod: the first byte of each message."""
 _RECEIVE = """
 import hashlib, os, sys
 target, size, digest, replace = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "replace"
@@ -54,23 +59,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `modelship upload`."""
     parser.add_argument("file", type=Path, help="the file to put there")
     parser.add_argument("target", help="pvc://claim/path, as in spec.data.source")
-    parser.add_argument("--namespace", "-n", help="default: that of the kubeconfig's context")
-    parser.add_argument("--context", help="context of the kubeconfig; default: the current one")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
-    parser.add_argument("--image", help="image with Python for the pod that writes to the claim; default: the operator's")
+    kubeconfig.add_arguments(parser)
+    claim_pod.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Send the file; the exit status, with the reason on stderr when it is not 0."""
     try:
         claim, path = parse_target(options.target)
+        asked = claim_pod.asked_of_pods(options.pod)
         size, digest = measure(options.file)
-        cluster = Cluster(options.context, options.namespace)
-        image = options.image or operator_image(cluster)
-        if image is None:
-            raise CommandError("cannot see the operator's image; give one with Python: --image IMAGE")
+        cluster = Cluster.of(options)
+        claim_pod.check_claim(cluster, claim)
         command = receiver(claim, path, size, digest, replace=options.force)
-        send(cluster, options.file, receiver_pod(image, claim, command), options.target)
+        pod = receiver_pod(claim_pod.image_for(cluster, options), claim, command, asked)
+        send(cluster, options.file, pod, options.target)
     except CommandError as error:
         print(f"modelship upload: {error}", file=sys.stderr)
         return 1
@@ -111,54 +115,90 @@ def receiver(claim: str, path: str, size: int, digest: str, *, replace: bool) ->
     return ["python3", "-c", _RECEIVE, f"{ROOT}/{claim}/{path}", str(size), digest, "replace" if replace else "keep"]
 
 
-def receiver_pod(image: str, claim: str, command: list[str]) -> dict[str, Any]:
+def receiver_pod(image: str, claim: str, command: list[str], asked: Pod | None = None) -> Object:
     """The pod, with a standard input that one client may use once."""
-    pod = claim_pod("modelship-upload", image, claim, command, read_only=False, deadline=_HOUR)
+    pod = claim_pod.claim_pod("modelship-upload", image, claim, command, read_only=False, asked=asked, deadline=_HOUR)
     pod["spec"]["containers"][0] |= {"stdin": True, "stdinOnce": True}
     return pod
 
 
-def send(cluster: Cluster, file: Path, pod: dict[str, Any], target: str) -> None:
-    """Run the pod and stream the file into it, with progress on a terminal.
+def send(cluster: Cluster, file: Path, pod: Object, target: str) -> None:
+    """Run the pod and stream the file into it, and tell how far it is. What is stored is stored: its end is not waited for.
 
     Raises:
         CommandError: the pod did not start, or did not store the file; in its own words.
     """
-    core, name = cluster.api(CoreV1Api), pod["metadata"]["name"]
-    with running(core, cluster.namespace, pod):
-        phase, why = wait_for(core, cluster.namespace, name, {"Running", "Succeeded", "Failed"})
+    core, name, broken = cluster.api(CoreV1Api), pod["metadata"]["name"], ""
+    with claim_pod.running(core, cluster.namespace, pod):
+        phase, why = claim_pod.wait_for(core, cluster.namespace, name, {"Running", "Succeeded", "Failed"})
         if phase == "Running":
-            _stream(core, cluster.namespace, name, file)
-            phase, why = wait_for(core, cluster.namespace, name, {"Succeeded", "Failed"})
-        if phase != "Succeeded":
-            log = core.read_namespaced_pod_log(name, cluster.namespace).strip().splitlines() if phase == "Failed" else []
-            raise CommandError(f"{target}: {log[-1] if log else why or 'the pod that takes the file did not start in time'}")
-
-
-def _stream(core: Any, namespace: str, name: str, file: Path) -> None:
-    try:
-        attached = stream.stream(
-            core.connect_get_namespaced_pod_attach,
-            name,
-            namespace,
-            stdin=True,
-            stdout=True,
-            stderr=True,
-            _preload_content=False,
-            binary=True,
-        )
-    except ApiException as error:
-        if error.status == 0:  # the pod ended before we came: its log says why
+            try:
+                if _stream(cluster, name, file):
+                    return
+            except CommandError as error:  # the pod may have ended before we came: its log says why
+                broken = str(error)
+            phase, why = claim_pod.wait_for(core, cluster.namespace, name, {"Succeeded", "Failed"})
+        if phase == "Succeeded":
             return
-        raise CommandError(f"attaching to pod {name} was refused: {said(error)}") from error
-    total, sent, shown = max(1, file.stat().st_size), 0, 0.0
-    with file.open("rb") as opened:
-        while (block := opened.read(_BLOCK)) and attached.is_open():
-            attached.write_stdin(block)
-            sent += len(block)
-            if sys.stderr.isatty() and (now := time.monotonic()) - shown > 0.5:
-                shown = now
-                print(f"\r{file}: {sent / total:4.0%}", end="", file=sys.stderr, flush=True)
-    while attached.is_open():
-        attached.update(timeout=1)
-    attached.close()
+        log = claim_pod.last_words(core, cluster.namespace, name) if phase == "Failed" else ""
+        raise CommandError(f"{target}: {log or broken or why or 'the pod that takes the file did not start in time'}")
+
+
+def _stream(cluster: Cluster, pod: str, file: Path) -> bool:
+    """Whether the pod said that it has stored the file.
+
+    Raises:
+        CommandError: the API server refused it, or the connection broke.
+    """
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/attach"
+    channels = [(name, "true") for name in ("stdin", "stdout", "stderr")]
+    attached = cluster.websocket(path, [("container", "claim"), *channels])
+    told = _Progress(file)
+    try:
+        with file.open("rb") as opened:
+            while block := opened.read(_BLOCK):
+                attached.send_binary(_STDIN + block)
+                told.sent(len(block))
+        return _says_stored(attached)
+    except (websocket.WebSocketException, OSError) as error:
+        raise CommandError(f"the connection to pod {pod} broke: {error}") from error
+    finally:
+        told.done()
+        with contextlib.suppress(websocket.WebSocketException, OSError):
+            attached.close(timeout=0)
+
+
+def _says_stored(attached: Any) -> bool:
+    """Whether standard output ends in `stored`, once it ends."""
+    output = b""
+    while True:
+        code, frame = attached.recv_data()
+        if code == websocket.ABNF.OPCODE_CLOSE:
+            return False
+        if frame[:1] == _STDOUT:
+            output += frame[1:]
+        if output.split()[-1:] == [b"stored"]:
+            return True
+
+
+class _Progress:
+    """Tells how much was sent: in place on a terminal, else a line every ten seconds."""
+
+    def __init__(self, file: Path) -> None:
+        self._name, self._total = file.name, max(1, file.stat().st_size)
+        self._sent, self._in_place = 0, sys.stderr.isatty()
+        self._next = time.monotonic() + (0.5 if self._in_place else 10)
+
+    def sent(self, count: int) -> None:
+        """So many bytes more."""
+        self._sent += count
+        if (now := time.monotonic()) < self._next:
+            return
+        self._next = now + (0.5 if self._in_place else 10)
+        line = f"{self._name}: {self._sent / self._total:4.0%}"
+        print(f"\r{line}" if self._in_place else line, end="" if self._in_place else "\n", file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        """Clear the line."""
+        if self._in_place:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
