@@ -76,10 +76,21 @@ REQUESTS = {
 """What kube/ and runtime/ send; a verb more is a right that nobody needs, one less breaks at night."""
 
 
+def test_everybody_may_read_the_image_and_nothing_else(helm: str) -> None:
+    items = [item for item in render(helm) if item["metadata"]["name"] == "modelship-client"]
+    published, role, binding = items
+    assert published["data"] == {"image": container(render(helm))["image"]}
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["modelship-client"], "verbs": ["get"]}
+    ]
+    assert (binding["roleRef"]["kind"], binding["subjects"][0]["name"]) == ("Role", "system:authenticated")
+    assert not [item for item in render(helm, "client.enabled=false") if item["metadata"]["name"] == "modelship-client"]
+
+
 @pytest.mark.parametrize("settings", [(), ("namespaces={team-a}",)], ids=["cluster-wide", "namespaced"])
 def test_each_right_is_one_that_the_operator_uses(helm: str, settings: tuple[str, ...]) -> None:
     given: dict[str, set[str]] = {}
-    for rule in rules(render(helm, "rbac.aggregate=false", *settings)):
+    for rule in rules(render(helm, "rbac.aggregate=false", "client.enabled=false", *settings)):
         for resource in rule["resources"]:
             given.setdefault(resource, set()).update(rule["verbs"])
     assert given == REQUESTS
@@ -123,7 +134,7 @@ def test_two_replicas_bring_a_disruption_budget_and_spread(helm: str) -> None:
 def test_two_releases_do_not_wait_for_each_other(helm: str) -> None:
     """Each elects by a Lease of its own name, even in one namespace."""
     for release, lease in (("modelship", "modelship-operator"), ("modelship-b", "modelship-b-operator")):
-        items = render(helm, release=release)
+        items = render(helm, "client.enabled=false", release=release)
         env = {entry["name"]: entry.get("value") for entry in container(items)["env"]}
         assert env["MODELSHIP_LEASE_NAME"] == lease
         (named,) = [rule["resourceNames"] for rule in rules(items) if "resourceNames" in rule]
