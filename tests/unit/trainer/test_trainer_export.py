@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,18 @@ def test_what_a_value_must_be(steps: list[dict[str, Any]], missing: bool, above:
         session = onnxruntime.InferenceSession(preprocessing_graph(fitted).SerializeToString())
         for value, finite in ((bound, False), (np.nextafter(bound, np.float32(np.inf)), True)):
             assert np.isfinite(session.run(None, {"numbers": [[value]]})[0]).all() == finite, "exactly the largest that has none"
+
+
+def test_text_that_numbers_and_booleans_were_written_as() -> None:
+    """Clients may write them otherwise; of mere text nothing is said."""
+    dataset = replace(table({"a": ["1", "2"], "b": ["true", "false"], "c": ["01", "1"]}), kinds={"a": "number", "b": "boolean"})
+    fitted, _ = fit_steps(dataset, [{"oneHot": {"columns": ["a", "b", "c"]}}])
+    told = [column.to_json() for column in signature(fitted, Target(task=Task.REGRESSION)).columns or []]
+    assert told == [
+        {"name": "a", "dtype": "BYTES", "missing": True, "texts": "number"},
+        {"name": "b", "dtype": "BYTES", "missing": True, "texts": "boolean"},
+        {"name": "c", "dtype": "BYTES", "missing": True},
+    ]
 
 
 def test_a_column_may_have_any_name() -> None:

@@ -585,6 +585,16 @@ def prepare_all(recipe: Recipe) -> None:
     prepare(recipe, dataset, parts.train, parts.validation)
 
 
+def test_names_are_the_same_however_they_are_composed(claim: Path) -> None:
+    """A recipe from a Mac, a file from elsewhere: one of them has é in two characters."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for in_file, in_recipe in ((composed, apart), (apart, composed)):
+        CHURN.rename(columns={"plan": in_file}).to_csv(claim / "c.csv", index=False)
+        fields = {"source": "pvc://datasets/c.csv", "target": "churned", "features": [in_recipe]}
+        dataset = load_classes(Data.model_validate(fields | {"preprocessing": [{"oneHot": {"columns": [in_recipe]}}]}))
+        assert list(dataset.features.columns) == [composed]
+
+
 # --- what comes out -----------------------------------------------------------------------------------------------------------
 
 

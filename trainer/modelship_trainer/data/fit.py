@@ -323,6 +323,7 @@ def _cast(table: _Table, step: recipe.Cast) -> None:
 
 def _retype(table: _Table, column: _Column, to: Literal["number", "text"]) -> None:
     column.type, column.values = to, convert(pd.Series(column.values, table.lines, name=column.name), to)
+    column.texts = "number" if to == "text" else "text"
 
 
 def _fills_of_numbers(table: _Table, column: _Column) -> list[ColumnStep]:

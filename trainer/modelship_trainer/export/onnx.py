@@ -59,8 +59,8 @@ def _assemble(module: nn.Module, fitted: Fitted, target: Target) -> ModelProto:
     of_module = module_graph(module, fitted.input_shape(), target.output_size)
     if not of_module.graph.output[0].type.tensor_type.shape.dim[0].dim_param:
         raise ValueError(
-            "its forward works for one number of rows only; take rows as they come, as in x.reshape(len(x), -1), and do not loop over "
-            "them."
+            "its forward works for one number of rows only; take rows as they come, as in x.reshape(len(x), -1), and do not loop "
+            "over them."
         )
     model = compose.merge_models(preprocessing_graph(fitted), of_module, io_map=[(FEATURES, FEATURES)])
     _add_head(model.graph, target)

@@ -40,6 +40,7 @@ def _column(column: Column) -> ColumnSpec:
         name=column.name,
         dtype="FP32" if column.type == "number" else "BYTES",
         missing=column.answers_missing(),
+        texts=None if column.type == "number" or column.texts == "text" else column.texts,
         above=column.above(),
         texts=None if column.texts == "text" else column.texts,
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from modelship_trainer.schema import DNS_SUBDOMAIN, Distinct, Model, Obeys, OneOf, Rule, Told, cel_list, raise_broken
 
-ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(partial(unicodedata.normalize, "NFC"))]
+"""In Unicode's NFC, as names are read from files."""
 Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=512), Distinct()]
 SecretName = Annotated[str, StringConstraints(pattern=rf"^{DNS_SUBDOMAIN}$", max_length=253)]
 
