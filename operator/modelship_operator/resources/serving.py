@@ -35,7 +35,7 @@ REPOSITORY, TRITON, GATEWAY = "model-repository", "triton", "gateway"
 DIGEST_ANNOTATION = "modelship.dev/artifact-digest"
 """On the pod template, so that another artifact is another rollout, and each pod says what it serves."""
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
-_TRITON_HTTP, _TRITON_GRPC, _TRITON_METRICS = 18000, 18001, 18002
+_TRITON_HTTP, _TRITON_METRICS = 18000, 18002
 _MODELS = "/models"
 _DRAIN_SECONDS, _TRITON_EXIT_SECONDS, _SLACK_SECONDS = 5, 20, 5
 _PROBE_SECONDS = 10
@@ -43,10 +43,13 @@ _PROBE_SECONDS = 10
 
 # What the gateway holds at once, so that no request, however slow or large, gets the pod evicted or out of memory.
 # Memory: a request costs 160 KiB of body (1.25 buffers of 128 KiB) and 288 KiB of answer, a connection beside them at most 40 KiB:
-# 256 x 448 KiB + 4096 x 40 KiB + 16 MiB of nginx = 288 MiB.
-# Disk: an upload is a request whose body may exceed its buffer. As many may run as fill 2 GiB, and two always.
+# 256 x 448 KiB + 4096 x 40 KiB + 16 MiB of nginx = 288 MiB; while Lua reads them, bodies under 100 kB take 100 MiB more, and
+# larger ones, which take turns (`turns`), up to `_TIMES_BODY` times their size.
+# Disk: an upload is a request whose body may exceed its buffer. As many may run as fill 2 GiB, and two always, over HTTP and over
+# gRPC each.
 _REQUESTS = 256
-_GATEWAY_MEMORY = "384Mi"
+_GATEWAY_MEBIBYTES, _TIMES_BODY = 448, 6
+_TURNS, _TURN_MEBIBYTES = 4, 256
 _SPOOL_MEBIBYTES, _SPOOL_SLACK_MEBIBYTES = 2048, 64
 
 
@@ -107,6 +110,11 @@ def pod_template(settings: PodSettings, serving: Serving) -> Json:
 def uploads(serving: Serving) -> int:
     """Requests with large bodies that the gateway takes at once: those that its spool has room for."""
     return min(_REQUESTS, max(2, _SPOOL_MEBIBYTES // serving.spec.access.max_body_mebibytes))
+
+
+def turns(serving: Serving) -> int:
+    """Large bodies that the gateway has in memory at once: as many as make 256 MiB, one at least, four at most."""
+    return max(1, min(_TURNS, _TURN_MEBIBYTES // serving.spec.access.max_body_mebibytes))
 
 
 def device(serving: Serving) -> Device:
@@ -184,8 +192,7 @@ def _triton_arguments(serving: Serving) -> list[str]:
         f"--exit-timeout-secs={_TRITON_EXIT_SECONDS}",
         "--http-address=127.0.0.1",
         f"--http-port={_TRITON_HTTP}",
-        "--grpc-address=127.0.0.1",
-        f"--grpc-port={_TRITON_GRPC}",
+        "--allow-grpc=false",
         "--metrics-address=127.0.0.1",
         f"--metrics-port={_TRITON_METRICS}",
         f"--allow-gpu-metrics={'true' if device(serving) is Device.GPU else 'false'}",
@@ -211,18 +218,21 @@ def _inference_probe(serving: Serving, *, period: int, failures: int) -> Json:
 
 
 def _gateway(settings: PodSettings, serving: Serving) -> Json:
-    """nginx: inference, metadata and health pass, nothing else; its image's stop signal finishes accepted requests."""
+    """nginx: inference, metadata and health are answered, nothing else; its image's stop signal finishes accepted requests."""
     access = serving.spec.access
+    memory = _GATEWAY_MEBIBYTES + turns(serving) * _TIMES_BODY * access.max_body_mebibytes
     ready = {"path": f"/v2/models/{serving.model}/ready", "port": "http"}
     return {
         "name": GATEWAY,
         "image": settings.gateway_image,
         "imagePullPolicy": settings.pull_policy,
         "env": [
+            {"name": "GATEWAY_MODEL", "value": serving.model},
             {"name": "GATEWAY_MAX_BODY", "value": f"{access.max_body_mebibytes}m"},
             {"name": "GATEWAY_TIMEOUT", "value": f"{access.timeout_seconds}s"},
             {"name": "GATEWAY_REQUESTS", "value": str(_REQUESTS)},
             {"name": "GATEWAY_UPLOADS", "value": str(uploads(serving))},
+            {"name": "GATEWAY_TURNS", "value": str(turns(serving))},
             {"name": "GATEWAY_DRAIN_SECONDS", "value": str(_DRAIN_SECONDS)},
         ],
         "ports": [
@@ -233,10 +243,13 @@ def _gateway(settings: PodSettings, serving: Serving) -> Json:
         "lifecycle": {"preStop": {"exec": {"command": ["gateway", "drain"]}}},
         "readinessProbe": {"httpGet": ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {"httpGet": {"path": "/healthz", "port": "metrics"}, "periodSeconds": 10, "timeoutSeconds": 2},
-        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": _GATEWAY_MEMORY}},
+        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": f"{memory}Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
-        "volumeMounts": [{"name": "gateway-tmp", "mountPath": "/tmp"}],  # noqa: S108 - a mount in the pod
+        "volumeMounts": [
+            {"name": "models", "mountPath": _MODELS, "readOnly": True},
+            {"name": "gateway-tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount in the pod
+        ],
     }
 
 
@@ -245,7 +258,7 @@ def _volumes(serving: Serving) -> list[Json]:
     # Read-only is the mount. Of the claim it would ask some drivers for a read-only attachment, which conflicts with a training
     # on the same node that writes to the same disk.
     store = [{"name": "store", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
-    spool = uploads(serving) * serving.spec.access.max_body_mebibytes + _SPOOL_SLACK_MEBIBYTES
+    spool = min(_REQUESTS, 2 * uploads(serving)) * serving.spec.access.max_body_mebibytes + _SPOOL_SLACK_MEBIBYTES
     return [
         *store,
         {"name": "models", "emptyDir": {}},

@@ -82,7 +82,7 @@ class Pod:
     """`spec.access` of the ModelDeployment."""
     model: str = "churn"
     ports: dict[str, int] = field(
-        default_factory=lambda: {name: free_port() for name in ("http", "grpc", "metrics", "t_http", "t_grpc", "t_metrics")}
+        default_factory=lambda: {name: free_port() for name in ("http", "grpc", "metrics", "t_http", "t_metrics")}
     )
     gateway_run: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="modelship-gateway-")))
     gateway_settings: dict[str, str] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class Pod:
 
     def here(self, argument: str) -> str:
         """An argument of a container with this machine's ports and folder."""
-        for there, port in (("18000", "t_http"), ("18001", "t_grpc"), ("18002", "t_metrics")):
+        for there, port in (("18000", "t_http"), ("18002", "t_metrics")):
             argument = argument.replace(there, str(self.ports[port]))
         return re.sub("^(@|--model-repository=)/models", rf"\g<1>{self.models}", argument)
 
@@ -161,10 +161,11 @@ class Pod:
             **self.gateway_settings,
             "GATEWAY_ADDRESS": "127.0.0.1", "GATEWAY_RUN": str(self.gateway_run),
             "GATEWAY_CONF": str(self.root / "conf"),
-            "GATEWAY_TEMPLATE": str(IMAGES / "gateway/nginx.conf.template"),
+            "GATEWAY_TEMPLATE": str(IMAGES / "gateway/nginx.conf.template"), "GATEWAY_LUA": str(IMAGES / "gateway/lua"),
+            "GATEWAY_MODELS": str(self.models), "GATEWAY_MODEL": self.model,
             "GATEWAY_DRAIN_SECONDS": "0", "GATEWAY_HTTP_PORT": str(self.ports["http"]),
-            "GATEWAY_GRPC_PORT": str(self.ports["grpc"]), "GATEWAY_METRICS_PORT": str(self.ports["metrics"]), "TRITON_HTTP": self.address("t_http"),
-            "TRITON_GRPC": self.address("t_grpc"), "TRITON_METRICS": self.address("t_metrics"),
+            "GATEWAY_GRPC_PORT": str(self.ports["grpc"]), "GATEWAY_METRICS_PORT": str(self.ports["metrics"]),
+            "TRITON_HTTP": self.address("t_http"), "TRITON_METRICS": self.address("t_metrics"),
         }  # fmt: skip
 
     def start_gateway(self) -> None:

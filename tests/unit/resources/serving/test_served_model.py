@@ -101,7 +101,7 @@ def test_the_store_is_mounted_read_only_and_only_by_the_step_that_verifies() -> 
     assert mounts["model-repository"]["store"] == {"name": "store", "mountPath": "/mnt/pvc/models", "readOnly": True}
     assert mounts["triton"]["models"]["readOnly"] is True
     assert "store" not in mounts["triton"] | mounts["gateway"]
-    assert "models" not in mounts["gateway"]
+    assert mounts["gateway"]["models"]["readOnly"] is True
 
 
 def test_the_claim_is_not_asked_for_read_only() -> None:
@@ -114,9 +114,9 @@ def test_triton_listens_on_loopback_alone() -> None:
     arguments = containers()["triton"]["args"]
     assert [argument for argument in arguments if "-address=" in argument] == [
         "--http-address=127.0.0.1",
-        "--grpc-address=127.0.0.1",
         "--metrics-address=127.0.0.1",
     ]
+    assert "--allow-grpc=false" in arguments
     assert "ports" not in containers()["triton"]
 
 
@@ -152,7 +152,18 @@ def test_the_spool_has_room_for_all_uploads_at_their_largest(mebibytes: int, upl
     volumes = child("Deployment", access=access)["spec"]["template"]["spec"]["volumes"]
     (spool,) = (volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == "gateway-tmp")
     assert environment["GATEWAY_UPLOADS"] == str(uploads)
-    assert int(spool.removesuffix("Mi")) > uploads * mebibytes
+    over_both_protocols = min(int(environment["GATEWAY_REQUESTS"]), 2 * uploads)
+    assert int(spool.removesuffix("Mi")) > over_both_protocols * mebibytes
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "turns", "memory"), [(1, 4, 472), (8, 4, 640), (64, 4, 1984), (200, 1, 1648), (1024, 1, 6592)]
+)
+def test_the_gateway_has_memory_for_the_large_bodies_whose_turn_it_is(mebibytes: int, turns: int, memory: int) -> None:
+    gateway = containers(access={"maxBodyMebibytes": mebibytes})["gateway"]
+    environment = {entry["name"]: entry["value"] for entry in gateway["env"]}
+    assert environment["GATEWAY_TURNS"] == str(turns)
+    assert gateway["resources"]["limits"]["memory"] == f"{memory}Mi"
 
 
 def test_all_names_are_the_deployments() -> None:
