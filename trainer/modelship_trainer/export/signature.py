@@ -42,7 +42,6 @@ def _column(column: Column) -> ColumnSpec:
         missing=column.answers_missing(),
         texts=None if column.type == "number" or column.texts == "text" else column.texts,
         above=column.above(),
-        texts=None if column.texts == "text" else column.texts,
     )
 
 

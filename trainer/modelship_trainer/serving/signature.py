@@ -37,9 +37,6 @@ class ColumnSpec(Model):
     """Of its values: FP32 goes to the tensor `numbers`, BYTES (text) to `texts`, in the order of the columns."""
     missing: bool
     """Whether a row without this value has an answer: something fills it, or it is a category."""
-    texts: Literal["number", "boolean"] | None = None
-    """What the text of a BYTES column was of in training, where it is not just text: `1.0` and `1`, or `True` and `true`, are one
-    value then, which is written in one way before the graph (`values.normal_text`)."""
     above: float | None = None
     """The value must be larger than this float32: a logarithm follows."""
     texts: Literal["number", "boolean"] | None = None
