@@ -309,6 +309,16 @@ def test_without_a_row_nothing_is_proven() -> None:
         check(model, module, fitted, target, dataset.features.iloc[:0], "x")
 
 
+def test_a_row_without_a_finite_answer_is_named() -> None:
+    dataset, fitted, target, module = churn()
+    model = OnnxModel(export(module, fitted, target).SerializeToString(), fitted)
+    with torch.no_grad():
+        list(module.parameters())[-1].fill_(math.inf)
+    with pytest.raises(UserError, match=r"the model's output is not finite for 60 of 60 rows of x, first for row 1; ") as caught:
+        check(model, module, fitted, target, dataset.features, "x")
+    assert caught.value.reason is FailureReason.DATA_INVALID
+
+
 class Custom(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from modelship_trainer.data.dataset import Array
+from modelship_trainer.data.dataset import Array, Rows
 from modelship_trainer.data.steps import FLOAT32_MAX, ColumnStep, Log, Values, convert, is_text
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError, quote
@@ -153,10 +153,11 @@ class Fitted(Model):
                 keep &= ~is_missing(column.raw(features[column.name]))
         return keep
 
-    def check(self, features: pd.DataFrame, source: str) -> None:
-        """Raises UserError: DataInvalid where a value of a table's usable rows has no answer, naming column and row."""
+    def check(self, features: pd.DataFrame, rows: Rows, source: str) -> None:
+        """Raises UserError: DataInvalid where a value of a table's usable `rows` has no answer, naming column and row."""
         for column in self.columns or []:
-            column.check(column.raw(features[column.name]), features.index, source)
+            series = features[column.name].iloc[rows]
+            column.check(column.raw(series), series.index, source)
 
     def transform(self, features: pd.DataFrame | Array, source: str = "the data") -> Floats:
         """Features of all rows: `[N, F]` for a table, `[N, *shape]` for an array.

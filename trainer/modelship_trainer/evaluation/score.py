@@ -16,7 +16,7 @@ from modelship_trainer.data.dataset import Array, Dataset, Rows
 from modelship_trainer.errors import UserError, listing, quote
 from modelship_trainer.evaluation.metrics import Scores, class_scores, value_scores
 from modelship_trainer.evaluation.subject import Subject
-from modelship_trainer.export.session import ROWS, OnnxModel
+from modelship_trainer.export.session import ROWS, OnnxModel, check_answers
 from modelship_trainer.protocol import FailureReason
 
 
@@ -33,9 +33,10 @@ def score(subject: Subject, dataset: Dataset, rows: Rows, done: Callable[[int, i
     rows = rows[subject.fitted.usable(dataset.take(rows))]
     classes = subject.target.classes
     truth = dataset.target[rows] if classes is None else subject.target.encode(dataset.target[rows], dataset.source)
-    features = dataset.take(rows)
-    if isinstance(features, pd.DataFrame):
-        subject.fitted.check(features, dataset.source)
+    numbers = rows
+    if isinstance(dataset.features, pd.DataFrame):
+        numbers = dataset.features.index.to_numpy()[rows]
+        subject.fitted.check(dataset.features, rows, dataset.source)
     model = OnnxModel(_verified_bytes(subject), subject.fitted, threads=cpu_threads())
     batches = []
     for start in range(0, len(rows), ROWS):
@@ -45,7 +46,7 @@ def score(subject: Subject, dataset: Dataset, rows: Rows, done: Callable[[int, i
             _check_labels(model, batch, batches[0], classes)
         done(start + len(batch), len(rows))
     predictions = np.concatenate(batches) if batches else np.empty((0, subject.target.output_size))
-    _check_finite(predictions, features.index if isinstance(features, pd.DataFrame) else rows, dataset.source)
+    check_answers(predictions, numbers, dataset.source)
     return class_scores(truth, predictions, classes) if classes is not None else value_scores(truth, predictions)
 
 
@@ -80,18 +81,6 @@ def _predict(model: OnnxModel, batch: pd.DataFrame | Array, source: str) -> npt.
         raise
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
         raise UserError(FailureReason.DATA_INVALID, f"the model cannot take the rows of {source}: {error}") from error
-
-
-def _check_finite(predictions: npt.NDArray[Any], numbers: Any, source: str) -> None:
-    """`numbers` are those of the file's rows, from 0."""
-    bad = np.flatnonzero(~np.isfinite(predictions).all(axis=tuple(range(1, predictions.ndim))))
-    if len(bad):
-        raise UserError(
-            FailureReason.DATA_INVALID,
-            f"the model's output is not finite for {len(bad):,} of {len(predictions):,} rows of {source}, first for row "
-            f"{numbers[bad[0]] + 1}; correct values there that are far from those of the training rows, or clip them in "
-            "data.preprocessing.",
-        )
 
 
 def _check_labels(

@@ -13,7 +13,7 @@ from modelship_trainer.data.dataset import Array
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
-from modelship_trainer.export.session import OnnxModel
+from modelship_trainer.export.session import OnnxModel, check_answers
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.training.validation import predict, probabilities
 
@@ -31,7 +31,7 @@ def check(model: OnnxModel, module: nn.Module, fitted: Fitted, target: Target, f
     Returns the largest difference from PyTorch, in units of TOLERANCE.
 
     Raises:
-        UserError: ExportMismatch; DataInvalid where there is no row.
+        UserError: ExportMismatch; DataInvalid where there is no row, or where PyTorch's answer to one is not finite.
     """
     if not len(features):
         raise UserError(
@@ -42,6 +42,8 @@ def check(model: OnnxModel, module: nn.Module, fitted: Fitted, target: Target, f
         wanted: Array = probabilities(outputs)
     else:
         wanted = outputs[:, 0] * np.float32(target.scale) + np.float32(target.mean)
+    numbers = features.index.to_numpy() if isinstance(features, pd.DataFrame) else np.arange(len(features))
+    check_answers(wanted, numbers, source)
     actual = model.predict(features)
     worst = float(_difference(actual, wanted, target).max())
     if not worst <= TOLERANCE:

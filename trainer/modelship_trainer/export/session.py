@@ -14,6 +14,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
 import onnxruntime
 
 from modelship_trainer.data.preprocessing import Column, Fitted
+from modelship_trainer.errors import UserError
+from modelship_trainer.protocol import FailureReason
 from modelship_trainer.serving.signature import INPUT, NUMBERS, TEXTS
 
 ROWS = 1024
@@ -65,3 +67,15 @@ def feeds(fitted: Fitted, features: pd.DataFrame | npt.NDArray[Any]) -> dict[str
 
 def _matrix(columns: list[Column], features: pd.DataFrame) -> npt.NDArray[Any]:
     return np.stack([column.raw(features[column.name]) for column in columns], axis=1)
+
+
+def check_answers(answers: npt.NDArray[Any], rows: npt.NDArray[Any], source: str) -> None:
+    """Raises UserError: DataInvalid where an answer, `[N]` or `[N, C]`, is not finite; `rows` are those of the file, from 0."""
+    bad = np.flatnonzero(~np.isfinite(answers).all(axis=tuple(range(1, answers.ndim))))
+    if len(bad):
+        raise UserError(
+            FailureReason.DATA_INVALID,
+            f"the model's output is not finite for {len(bad):,} of {len(answers):,} rows of {source}, first for row "
+            f"{rows[bad].min() + 1}; correct values there that are far from those of the training rows, or clip them in "
+            "data.preprocessing.",
+        )
