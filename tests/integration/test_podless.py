@@ -1,4 +1,4 @@
-"""A Job whose pods are refused, as the Job controller tells it: in an event of its own, found by the API server's field selector."""
+"""A Job whose pods are refused, as the Job controller tells it: in an event, found by the API server's field selector."""
 
 from __future__ import annotations
 

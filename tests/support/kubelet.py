@@ -192,7 +192,7 @@ class Namespace:
     def end(
         self, name: str, exit_code: int, message: str = "", reason: str = "Error", container: str = "trainer", proxy: str = ""
     ) -> None:
-        """The pod ended, with this termination message; with `proxy` (a field of the status) a container of a mesh goes on in it."""
+        """The pod ended, with this termination message. `proxy` (a field of the status): a container of a mesh goes on in it."""
         finished = {"exitCode": exit_code, "message": message, "reason": reason, "startedAt": now(), "finishedAt": now()}
         status = {
             "name": container,

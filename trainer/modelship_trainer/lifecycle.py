@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelship_trainer.artifact.manifest import DigestMismatch
-from modelship_trainer.errors import Interrupted, UserError, is_store_error
+from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.memory import is_exhausted
 from modelship_trainer.protocol import (
     ENV_TERMINATION_LOG,
@@ -32,12 +31,12 @@ from modelship_trainer.protocol import (
     TrainResult,
 )
 from modelship_trainer.recipe_file import explain
+from modelship_trainer.storage import refusal_of
 from modelship_trainer.training.reporting import Reporter
 
 Report = Callable[[Progress], None]
 ShouldStop = Callable[[], bool]
 Result = TrainResult | FoldsResult | EvaluateResult
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def guarded(body: Callable[[], Result | int], *, in_pod: bool) -> int:
@@ -76,9 +75,8 @@ def failure_of(error: Exception) -> UserError:
             "the data does not fit into memory; leave out columns, set oneHot.maxCategories, lower tokenize.vocabularySize or "
             "data.image.size, or ask for more in spec.compute.",
         )
-    if isinstance(error, OSError) and (is_store_error(error) or error.errno in _NO_ROOM):
-        where = f" {error.filename}" if error.filename else ""
-        return UserError(FailureReason.STORE_UNAVAILABLE, f"cannot read or write{where}: {error.strerror}.")
+    if refusal := refusal_of(error):
+        return refusal
     if isinstance(error, RuntimeError) and "does not have a deterministic implementation" in str(error):
         what = str(error).split(" ", 1)[0]
         return UserError(

@@ -14,6 +14,7 @@ import torch
 
 import modelship_trainer
 from modelship_trainer.artifact import contents
+from modelship_trainer.artifact.files import naming
 from modelship_trainer.artifact.manifest import Lineage
 from modelship_trainer.artifact.publish import publish
 from modelship_trainer.data.dataset import Dataset, Rows
@@ -150,7 +151,8 @@ def write_artifact(folder: Path, model: TrainedModel, dataset: Dataset, parts: P
     if len(model.prepared.validation.x):
         metrics |= {"val_loss": trained.history[trained.kept_epoch - 1]["val_loss"]}
         metrics |= final_metrics(trained.module, model.prepared.validation, target)
-    (folder / contents.ONNX).write_bytes(graph)
+    with naming(folder / contents.ONNX):
+        (folder / contents.ONNX).write_bytes(graph)
     contents.write_weights(trained.module, folder / contents.WEIGHTS)
     contents.write_json(folder / contents.PREPROCESSING, fitted.model_copy(update={"target": target}).to_json())
     contents.write_json(folder / contents.SIGNATURE, signature(fitted, target).to_json())

@@ -135,7 +135,7 @@ REASONS: Mapping[Reason | FailureReason, Facts] = {
     ),
     Reason.POD_NOT_CREATED: Facts(
         Scope.WAITING,
-        "No pod can be made: a quota, a LimitRange, an admission policy or a missing priority class forbids it; the message has its words.",
+        "No pod can be made; the message has the words of what forbids it: a quota, a LimitRange, a policy, a priority class.",
         "Raise the quota, change the policy, or lower spec.compute.",
     ),
     Reason.NAME_TAKEN: Facts(

@@ -1,4 +1,4 @@
-"""Why a Job has no pod: asked of the Job controller's events, as a Job's status does not tell. Only where a Job lacks one for long."""
+"""Why a Job has no pod: asked of the Job controller's events, as a status does not tell. Only of a Job that lacks it for long."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_nothing_large_is_copied_before_it_is_refused(
 ) -> None:
     """Who may write the claim must not fill the node's disk, nor the init step's memory, with other things than the artifact."""
     folder, digest = artifact
-    monkeypatch.setattr(repository.shutil, "copytree", lambda *_, **__: pytest.fail("copied"))
+    monkeypatch.setattr(repository, "copy_folder", lambda *_, **__: pytest.fail("copied"))
     (folder / "huge").touch()
     os.truncate(folder / "huge", 1 << 40)
     with pytest.raises(DigestMismatch, match="huge is an extra file"):
@@ -267,7 +267,13 @@ def test_a_flipped_bit_is_explained_in_the_termination_message(
 @pytest.mark.parametrize(
     ("uri", "environment", "code", "reason", "sentence"),
     [
-        ("pvc://models/none", {}, 75, "StoreUnavailable", "there is no manifest.json"),
+        (
+            "pvc://models/none",
+            {},
+            75,
+            "StoreUnavailable",
+            "artifact sha256:000000000000… is no longer at pvc://models/none; restore it or train again.",
+        ),
         ("s3://bucket/a", {}, 64, "InternalError", "only pvc:// and plain paths"),
         ("pvc://models/../x", {}, 64, "InternalError", "'..' is not allowed"),
         ("pvc://models/none", {"MODELSHIP_BATCHING": '{"maxBatchSize":-1}'}, 64, "InternalError", "greater than or equal to 0"),

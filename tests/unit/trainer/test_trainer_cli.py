@@ -245,7 +245,7 @@ FAILURES: dict[str, tuple[Exception, FailureReason, int, str]] = {
         OSError(errno.ENOSPC, "No space left on device", "/mnt/pvc/models/x"),
         FailureReason.STORE_UNAVAILABLE,
         75,
-        "cannot read or write /mnt/pvc/models/x: No space left on device.",
+        "pvc://models is full; free space in it or enlarge it, and the run goes on from its last checkpoint.",
     ),
     "not deterministic": (
         RuntimeError("adaptive_max_pool2d_backward_cuda does not have a deterministic implementation, but you set ..."),

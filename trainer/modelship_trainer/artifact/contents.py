@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelship_trainer.artifact.files import naming
 from modelship_trainer.artifact.manifest import ArtifactError, Manifest, read_file, verify
 from modelship_trainer.data.preprocessing import Fitted
 from modelship_trainer.data.target import Target
@@ -70,11 +73,18 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
 
 def write_json(path: Path, value: object) -> None:
     """Canonical JSON, so that equal content has equal bytes."""
-    path.write_bytes(canonical_json(value) + b"\n")
+    with naming(path):
+        path.write_bytes(canonical_json(value) + b"\n")
 
 
 def write_weights(module: nn.Module, path: Path) -> None:
-    """Weights and buffers as safetensors; tensors that share memory once."""
+    """Weights and buffers as safetensors; tensors that share memory once. Raises OSError."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
-    save_model(module, str(path))
+    try:
+        save_model(module, str(path))
+    except SafetensorError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust tells of what the system refused
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise

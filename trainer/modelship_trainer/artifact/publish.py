@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from modelship_trainer.artifact.files import sync_file, sync_folder
+from modelship_trainer.artifact.files import copy_folder, naming, sync_file, sync_folder
 from modelship_trainer.artifact.manifest import MANIFEST, ArtifactError, Lineage, build_manifest, verify
 from modelship_trainer.locations import local_path
 from modelship_trainer.protocol import ArtifactRef
@@ -35,8 +35,9 @@ def publish(folder: Path, store: str, lineage: Lineage) -> ArtifactRef:
     work = Path(tempfile.mkdtemp(prefix=".publishing-", dir=artifacts))
     try:
         copy = work / name
-        shutil.copytree(folder, copy)
-        (copy / MANIFEST).write_bytes(manifest.to_bytes())
+        copy_folder(folder, copy)
+        with naming(copy / MANIFEST):
+            (copy / MANIFEST).write_bytes(manifest.to_bytes())
         _settle(copy)
         if (artifacts / name).exists() and not _is_whole(artifacts / name, digest):
             (artifacts / name).rename(work / "broken")

@@ -5,6 +5,7 @@ load(data, task) -> Dataset
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -45,13 +46,18 @@ def load(data: Data, *, task: Task, fitted: Fitted | None = None) -> Dataset:
         except OSError as error:
             if not is_store_error(error):
                 raise
-            raise UserError(
-                FailureReason.STORE_UNAVAILABLE,
-                f"{shown(data.source)}{_which(error)} cannot be read: {os.strerror(error.errno or 0)}; trying again.",
-            ) from error
+            why = f"{shown(data.source)}{_which(error)} cannot be read: {os.strerror(error.errno or 0)}"
+            raise UserError(FailureReason.STORE_UNAVAILABLE, f"{why}{_owner(error)}; trying again.") from error
     if dataset.rows == 0:
         raise UserError(FailureReason.DATA_INVALID, f"{dataset.source} has no rows.")
     return dataset
+
+
+def _owner(error: OSError) -> str:
+    """What root owns is closed to a pod: say to whom it must be open."""
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return ""
+    return f" for uid {os.getuid()}, gid {os.getgid()} (the pods' fsGroup); give it to that group, or make it readable"
 
 
 def _which(error: OSError) -> str:

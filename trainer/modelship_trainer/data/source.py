@@ -82,7 +82,7 @@ def fetch(uri: str, work: Path) -> Source:
         return Source(shown(uri), path, (path.name,))
     path = local_path(uri)
     if not path.exists():
-        raise UserError(FailureReason.DATA_NOT_FOUND, f"{uri} does not exist{_neighbours(path)}.")
+        raise UserError(FailureReason.DATA_NOT_FOUND, f"{uri} does not exist{_neighbours(path)}{_cure(uri)}.")
     if path.is_file():
         return Source(uri, path, (path.name,))
     names, left_out = _below(path)
@@ -131,6 +131,11 @@ def _why_not(path: Path, root: Path) -> str | None:
     if not path.is_file():
         return "a link to nothing"
     return None if path.resolve().is_relative_to(root) else "a link out of the folder"
+
+
+def _cure(uri: str) -> str:
+    """Of a claim: nothing waits for a file, as each look would cost a pod."""
+    return f"; copy it there with `modelship upload FILE {uri}`, and create the run anew" if scheme_of(uri) == "pvc" else ""
 
 
 def _neighbours(path: Path) -> str:

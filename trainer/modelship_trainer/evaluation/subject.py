@@ -78,12 +78,16 @@ def identity_of(task: EvaluateTask, subject: Subject) -> str:
     return digest_of(canonical_json(made_of | {"method": method, "metrics": metrics}))
 
 
+def _gone(task: EvaluateTask) -> str:
+    return f"artifact {task.artifact.digest[:19]}… is no longer at {task.artifact.uri}; restore it or train again."
+
+
 def _verify(folder: Path, task: EvaluateTask) -> Manifest:
     uri = task.artifact.uri
     try:
         return verify(folder, task.artifact.digest)
     except ArtifactNotFound as error:
-        raise UserError(FailureReason.DATA_NOT_FOUND, f"there is no artifact at {uri}; was it deleted since training?") from error
+        raise UserError(FailureReason.DATA_NOT_FOUND, _gone(task)) from error
     except DigestMismatch as error:
         raise _tampered(task, error) from error
     except ArtifactError as error:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from modelship_trainer.artifact.files import copy_folder
 from modelship_trainer.artifact.manifest import (
     ArtifactError,
     ArtifactNotFound,
@@ -43,6 +44,7 @@ from modelship_trainer.protocol import (
 )
 from modelship_trainer.serving.options import Batching, Device, GraphOptimization, Optimization
 from modelship_trainer.serving.signature import TENSOR_TYPES, Signature, Tensor
+from modelship_trainer.storage import refusal_of
 
 ENV_BATCHING = "MODELSHIP_BATCHING"
 """JSON of a `Batching`; unset: its defaults."""
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         serving = serving_from(os.environ, arguments.device)
         publish(folder, arguments.digest, arguments.model_name, Path(arguments.output), serving)
     except (ArtifactError, ValidationError, ValueError, OSError) as error:
-        code, failure = explain(error)
+        code, failure = explain(error, arguments.artifact, arguments.digest)
         print(failure.message, file=sys.stderr)
         _write_termination_message(failure)
         return code
@@ -138,9 +140,11 @@ def copy_verified(artifact: Path, digest: str, copied: Path) -> Manifest:
     """
     check_listing(artifact, read_manifest(artifact, digest))  # cheap, and no byte more is copied than the artifact has
     try:
-        shutil.copytree(artifact, copied, symlinks=True)
-    except shutil.Error as error:
-        raise ArtifactError(f"cannot copy {artifact}: {error.args[0][0][2]}") from error
+        copy_folder(artifact, copied)
+    except OSError as error:
+        if error.errno is None:  # something that is no file
+            raise ArtifactError(f"cannot copy {artifact}: {error}") from error
+        raise
     return verify(copied, digest)
 
 
@@ -204,13 +208,18 @@ def _quoted(text: str) -> str:
 # --- how it ends --------------------------------------------------------------------------------------------------------------
 
 
-def explain(error: Exception) -> tuple[ExitCode, Failure]:
+def explain(error: Exception, uri: str, digest: str) -> tuple[ExitCode, Failure]:
     """Exit status and termination message for an error of the init step."""
     if isinstance(error, DigestMismatch):
         message = f"{error.file} is {_short(error.actual)}, evaluated was {_short(error.expected)}; nothing was started."
         return ExitCode.DIGEST_MISMATCH, Failure(reason=FailureReason.DIGEST_MISMATCH, message=message)
-    if isinstance(error, ArtifactNotFound | OSError):
-        return ExitCode.TEMPORARY, Failure(reason=FailureReason.STORE_UNAVAILABLE, message=f"{error}; trying again.")
+    if isinstance(error, ArtifactNotFound):
+        message = f"artifact {_short(digest)} is no longer at {uri}; restore it or train again. Trying again."
+        return ExitCode.TEMPORARY, Failure(reason=FailureReason.STORE_UNAVAILABLE, message=message)
+    if isinstance(error, OSError):
+        refused = refusal_of(error)
+        message = refused.message if refused else f"{error}; trying again."
+        return ExitCode.TEMPORARY, Failure(reason=FailureReason.STORE_UNAVAILABLE, message=message)
     message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     return ExitCode.INVALID, Failure(reason=FailureReason.INTERNAL_ERROR, message=f"{message}; nothing was started.")
 

@@ -33,7 +33,7 @@ def after_the_end(resource: Json, jobs: Sequence[Json], pods: Sequence[Json], no
 
 
 def first_look(resource: Json, jobs: Sequence[Json], pods: Sequence[Json], completed: datetime, now: datetime) -> float | None:
-    """Seconds from the end that is written down now to the first look at what it left; nobody tells a reconcile of its own write."""
+    """Seconds from the end that is written down now to the first look at what it left: nobody tells a reconcile of its write."""
     return 0.0 if any(end_job(job, pods) for job in jobs) else _seconds_left(resource, jobs, completed, now)
 
 

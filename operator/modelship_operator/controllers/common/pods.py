@@ -103,7 +103,7 @@ def late_at(pod: Json) -> datetime | None:
 
 
 def refused_pod(text: str) -> str:
-    """Why no pod can be made, without the name that each trial invents anew, nor a full stop: a quota, a policy, a priority class."""
+    """Why no pod can be made (a quota, a policy, a priority class), without the name that each trial invents, nor a full stop."""
     why = text.strip().removeprefix("Error creating: ")
     return shorten(re.sub(r'^[Pp]ods? "[^"]*" is', "a pod is", why).rstrip("."))
 

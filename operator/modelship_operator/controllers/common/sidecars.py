@@ -3,8 +3,8 @@
 It does not end with our work, so that neither the pod nor its Job ever would. The work's own container says how it ended
 (`pods.ending`); then what is left has to be ended by us:
 
-- The result is written down, or the folds are all done: the Job is suspended, so that the Job controller deletes its pods and starts
-  no other, whatever exit status the foreign container has. A queue owns its Jobs' `suspend`: there the Job is deleted.
+- The result is written down, or the folds are all done: the Job is suspended, so that the Job controller deletes its pods and
+  starts no other, whatever exit status the foreign container has. A queue owns its Jobs' `suspend`: there the Job is deleted.
 - The work failed: its pod is deleted, and the Job's own rules say whether another follows.
 - A fold is done and another has no room: its pod is deleted. Otherwise it stays until all are done, since a foreign container that
   is killed makes a failure of a pod that did its work.

@@ -18,7 +18,6 @@ from modelship_operator.controllers.training.observed import Observed
 from modelship_operator.resources.job import FAIL_CODES
 from modelship_trainer.protocol import ArtifactRef, Failure, TrainResult
 
-
 _POLICY = "PodFailurePolicy"
 
 

@@ -1,4 +1,4 @@
-"""A Job without a pod: what forbids one is said in the words of who forbids it, and what a run waited for when its time was over."""
+"""A Job without a pod: what forbids one is said in its own words, and what a run waited for when its time was over."""
 
 from __future__ import annotations
 

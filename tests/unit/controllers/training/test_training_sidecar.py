@@ -22,10 +22,7 @@ def meshed(exit_code: int, message: str = "", *, native: bool = False, deleted: 
     """The trainer has ended, the mesh's container runs."""
     end = {"exitCode": exit_code, "message": message, "reason": "Error", "finishedAt": at(-60)}
     trainer, proxy = {"name": "trainer", "state": {"terminated": end}}, {"name": "proxy", "state": {"running": {}}}
-    if native:
-        made = pod(containerStatuses=[trainer], initContainerStatuses=[proxy])
-    else:
-        made = pod(containerStatuses=[proxy, trainer])
+    made = pod(containerStatuses=[trainer] if native else [proxy, trainer], initContainerStatuses=[proxy] if native else [])
     if deleted:
         made["metadata"]["deletionTimestamp"] = at(-1)
     return made
