@@ -447,6 +447,13 @@ RULES = [
         {"spec.metrics": ["r2"], "spec.gates": [{"metric": "r2", "min": 80}]},
     ),
     _rule(
+        "a metric with the same statistic must not be there twice",
+        "spec.gates",
+        EVALUATION,
+        {"spec.gates": [{"metric": "accuracy", "min": 0.8}, {"metric": "accuracy", "statistic": "test", "min": 0.7}]},
+        {"spec.gates": [{"metric": "accuracy", "min": 0.8}, {"metric": "accuracy", "statistic": "mean", "max": 0.9}]},
+    ),
+    _rule(
         "gates with statistic lowerBound, upperBound or worst need method.kFold",
         "spec",
         EVALUATION,

@@ -80,8 +80,10 @@ class Toleration(Model):
     """A taint that the pods may ignore (as in a pod's spec.tolerations)."""
 
     rules = (
-        Rule("has(self.key) || self.operator == 'Exists'", "a toleration without key needs operator Exists"),
-        Rule("!has(self.value) || self.operator == 'Equal'", "value needs operator Equal"),
+        Rule(
+            "has(self.key) || (has(self.operator) && self.operator == 'Exists')", "a toleration without key needs operator Exists"
+        ),
+        Rule("!has(self.value) || !has(self.operator) || self.operator == 'Equal'", "value needs operator Equal"),
         Rule(
             "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
             "tolerationSeconds needs effect NoExecute",

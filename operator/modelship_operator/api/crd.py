@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -140,19 +141,26 @@ class _Generator(GenerateJsonSchema):
         return (value.to_json() if isinstance(value, Model) else value) or NoDefault
 
 
-def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Json:
+def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any], *, in_list: bool = False) -> Json:
+    """`in_list`: below a list the API server fills in no default, and the description says it instead.
+
+    Whoever applies a list replaces it whole: with defaults of the API server in it, what is stored would differ from every file.
+    `kubectl apply` would send it anew each time, and a second manager's apply of the same file would conflict.
+    """
     schema = _flat(schema, definitions)
     made: Json = {key: schema[key] for key in _KEPT if key in schema}
     if "const" in schema:
         made["enum"] = [schema["const"]]
     if made.get("default", ...) is None:
         del made["default"]
+    if in_list and "default" in made:
+        made["description"] = f"{made.get('description', '')} Default: {json.dumps(made.pop('default'))}.".lstrip()
     if properties := schema.get("properties"):
-        made["properties"] = {name: _structural(value, definitions) for name, value in properties.items()}
+        made["properties"] = {name: _structural(value, definitions, in_list=in_list) for name, value in properties.items()}
     elif isinstance(values := schema.get("additionalProperties"), Mapping) or values is True:
-        made["additionalProperties"] = _structural(values if isinstance(values, Mapping) else {}, definitions)
+        made["additionalProperties"] = _structural(values if isinstance(values, Mapping) else {}, definitions, in_list=in_list)
     if "items" in schema:
-        made["items"] = _structural(schema["items"], definitions)
+        made["items"] = _structural(schema["items"], definitions, in_list=True)
         made.setdefault("x-kubernetes-list-type", "atomic")
     if "type" not in made:
         made["x-kubernetes-preserve-unknown-fields"] = True

@@ -12,7 +12,7 @@ from modelship_trainer.judgement import METRICS, Gate, Method, Metric, MetricRes
 from modelship_trainer.protocol import Progress
 from modelship_trainer.recipe import IS_BUNDLED, NO_LOGIN_IN_SOURCE, NO_WAY_UP, Task, carries_login
 from modelship_trainer.recipe.data import SecretName
-from modelship_trainer.schema import DNS_SUBDOMAIN, Distinct, Model, Rule
+from modelship_trainer.schema import DNS_SUBDOMAIN, Distinct, Model, Obeys, Rule
 
 RemoteSource = Annotated[
     str,
@@ -62,13 +62,24 @@ def _of_one_task() -> str:
     return " || ".join(f"({all_of(task)})" for task in Task)
 
 
+_NONE_TWICE = Obeys(
+    Rule(
+        "self.all(g, self.exists_one(h, h.metric == g.metric"
+        " && (has(h.statistic) ? h.statistic : 'mean') == (has(g.statistic) ? g.statistic : 'mean')))",
+        "a metric with the same statistic must not be there twice",
+    ),
+    lambda gates: len({(gate.metric, gate.statistic) for gate in gates}) == len(gates),
+)
+"""Not a list of type map: its keys would have to be written out, or filled in by the API server."""
+
+
 class ModelEvaluationSpec(Model):
     """What to measure and what must hold. Cannot change once created, except suspend and ttlSecondsAfterFinished."""
 
     rules = (
         Rule(
             "!has(self.gates) || has(self.method.kFold)"
-            " || self.gates.all(g, !(g.statistic in ['lowerBound', 'upperBound', 'worst']))",
+            " || self.gates.all(g, !has(g.statistic) || !(g.statistic in ['lowerBound', 'upperBound', 'worst']))",
             "gates with statistic lowerBound, upperBound or worst need method.kFold",
         ),
         Rule(
@@ -98,7 +109,7 @@ class ModelEvaluationSpec(Model):
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=len(Metric)), Distinct()] | None = Field(
         None, description="What to measure; all metrics of the task when left out."
     )
-    gates: Annotated[list[Gate], Field(max_length=32), Distinct("metric", "statistic")] = Field(
+    gates: Annotated[list[Gate], Field(max_length=32), _NONE_TWICE] = Field(
         default_factory=list, description="What must hold for the verdict Passed; without gates a finished evaluation has passed."
     )
     baseline_ref: BaselineReference | None = Field(None, description="The evaluation that gates with maxRegression compare with.")

@@ -10,7 +10,7 @@ import pytest
 from tests.support.controlplane import ROOT
 
 from modelship_operator.api.crd import crd, generated
-from modelship_operator.api.kinds import KINDS
+from modelship_operator.api.kinds import KINDS, Kind
 from modelship_trainer.recipe import Recipe
 
 pytestmark = pytest.mark.unit
@@ -116,3 +116,17 @@ def test_no_drift(path: Any) -> None:
 
 def test_crds_has_no_other_file() -> None:
     assert {path.name for path in (ROOT / "crds").iterdir()} == {path.name for path in generated() if path.parts[0] == "crds"}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_no_default_lies_below_a_list(kind: Kind) -> None:
+    """What the API server fills into a list differs from every file that is applied again."""
+
+    def found(schema: Any, path: str, in_list: bool) -> list[str]:
+        here = [path] if in_list and "default" in schema else []
+        below = [(f".{name}", value, in_list) for name, value in schema.get("properties", {}).items()]
+        below += [("[]", schema["items"], True)] if "items" in schema else []
+        below += [("{}", schema["additionalProperties"], in_list)] if "additionalProperties" in schema else []
+        return [*here, *(each for name, value, listed in below for each in found(value, path + name, listed))]
+
+    assert found(crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "", False) == []

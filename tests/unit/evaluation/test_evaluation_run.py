@@ -315,7 +315,7 @@ def test_an_artifact_that_is_gone(classifier, tmp_path):
     task = classifier._replace(folder=tmp_path / "gone").task(tmp_path)
     assert failure(task) == (
         FailureReason.DATA_NOT_FOUND,
-        f"there is no artifact at file://{tmp_path}/gone; was it deleted since training?",
+        f"artifact {task.artifact.digest[:19]}… is no longer at file://{tmp_path}/gone; restore it or train again.",
     )
 
 

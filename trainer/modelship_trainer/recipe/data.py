@@ -163,8 +163,8 @@ class Impute(Model):
     """Fill missing values with a statistic of the training rows, or a constant."""
 
     rules = (
-        Rule("self.strategy != 'constant' || has(self.value)", "strategy constant needs value"),
-        Rule("!has(self.value) || self.strategy == 'constant'", "value needs strategy constant"),
+        Rule("!has(self.strategy) || self.strategy != 'constant' || has(self.value)", "strategy constant needs value"),
+        Rule("!has(self.value) || (has(self.strategy) && self.strategy == 'constant')", "value needs strategy constant"),
     )
 
     columns: Columns | None = Field(None, description="Columns to fill; all numeric ones when left out.")
@@ -185,7 +185,12 @@ class Impute(Model):
 class Clip(Model):
     """Limit outliers to quantiles of the training rows."""
 
-    rules = (Rule("self.lowerQuantile < self.upperQuantile", "lowerQuantile must be below upperQuantile"),)
+    rules = (
+        Rule(
+            "(has(self.lowerQuantile) ? self.lowerQuantile : 0.01) < (has(self.upperQuantile) ? self.upperQuantile : 0.99)",
+            "lowerQuantile must be below upperQuantile",
+        ),
+    )
 
     columns: Columns | None = Field(None, description="Numeric columns to limit; all when left out.")
     lower_quantile: float = Field(0.01, ge=0, le=1, description="Values below this quantile become it.")
