@@ -19,7 +19,8 @@ Kind = Literal["number", "boolean", "text"]
 """What the cells of a column are, whatever format they were written in."""
 
 _NUMBER = re.compile(r"[ \t]*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[ \t]*")
-_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_PLAIN = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|[1-9](?:\.[0-9]+)?e[+-][0-9]{2,3})")
+"""As people and programs write numbers, with an exponent only in the one way that `text_of` has it: `1e-05`, not `1E2`."""
 _BOOLEANS = {
     spelling: value for value, word in ((True, "true"), (False, "false")) for spelling in (word, word.title(), word.upper())
 }
@@ -85,8 +86,8 @@ def boolean_of(text: str) -> bool | None:
 def kind_of(cells: Iterable[str]) -> Kind:
     """What text cells are, as labels or categories; empty ones are missing, and say nothing.
 
-    Numbers where every cell is plainly written (`-?(0|[1-9][0-9]*)(.[0-9]+)?`) and no two spellings mean one value; booleans where
-    every cell is one, in one spelling each; else text, just as the cells say: `01`, `1` and `10` are three.
+    Numbers where every cell is plainly written (`12`, `-1.50`, `1e-05`, but not `01`, `+1`, `1E2`) and no two spellings mean one value;
+    booleans where every cell is one, in one spelling each; else text, just as the cells say: `01`, `1` and `10` are three.
     """
     spellings = {cell for cell in cells if cell}
     if not spellings:
@@ -103,7 +104,7 @@ def normal_text(text: str, kind: Kind) -> str:
     booleans; text is only brought into NFC. A cell that is no such value is left as it is: it is like none of the others.
     """
     if kind == "number" and _PLAIN.fullmatch(text):
-        return text_of(decimal.Decimal(text))
+        return text_of(decimal.Decimal(text)) if "e" not in text else text_of(float(text))
     if kind == "boolean" and text in _BOOLEANS:
         return text_of(_BOOLEANS[text])
     return _normal(text)

@@ -166,7 +166,7 @@ def _of_numbers(series: pd.Series, reading: Reading, where: Where) -> tuple[pd.S
         return _float32(series, where), "text"
     known = [value for value in pd.unique(series) if not (value is None or value is pd.NA or value != value)]
     if reading.use in (Use.CATEGORY, Use.TEXT) or (reading.use is Use.ENCODED and _merged(known, _as_float)):
-        kind: Kind = "boolean" if any(isinstance(value, bool | np.bool_) for value in known) else "number"
+        kind: Kind = "boolean" if any(isinstance(value, bool | np.bool_) for value in known) else "number" if known else "text"
         return texts(series, where), reading.kind or kind
     return _float32(series, where, categories=True), "text"
 
@@ -178,7 +178,9 @@ def _of_text(series: pd.Series, reading: Reading, where: Where) -> tuple[pd.Seri
     kind: Kind = reading.kind or "text"
     if reading.kind is None and (where.written or reading.use is Use.CATEGORY):
         kind = kind_of(spellings)
-    if reading.use is Use.ENCODED and (kind == "boolean" or (kind == "number" and not _merged(spellings - {""}, number_of))):
+    if reading.use is Use.ENCODED and (
+        spellings <= {""} or kind == "boolean" or (kind == "number" and not _merged(spellings - {""}, number_of))
+    ):
         return _float32(numbers_of(series, where), where, categories=True), "text"
     if reading.use is Use.ANY:
         return (_float32(numbers_of(series, where), where) if kind == "boolean" else series), "text"
