@@ -208,7 +208,7 @@ class TrainResult(Model):
     parameters: Count
     duration_seconds: Duration
     samples_per_second: Duration
-    warnings: Annotated[list[Sentence], Field(max_length=WARNINGS)] = []
+    warnings: Annotated[list[Sentence], Field(max_length=WARNINGS)] = Field(default_factory=list)
     """What a person should know of the run though it succeeded, such as files left out; a sentence each."""
 
 

@@ -22,9 +22,11 @@ from modelship_trainer.errors import Interrupted, UserError
 from modelship_trainer.models.build import build
 from modelship_trainer.protocol import FailureReason, Progress
 from modelship_trainer.recipe import ModelSpec, Precision, Recipe, Task
+from modelship_trainer.recipe_file import read_recipe
 from modelship_trainer.training import loop
 from modelship_trainer.training.device import autocast_type
 from modelship_trainer.training.loop import Trained, fit
+from modelship_trainer.training.threads import multiplications, use_threads
 from modelship_trainer.training.validation import doubts_of, losses_of
 
 pytestmark = pytest.mark.unit
@@ -381,3 +383,57 @@ def test_cpu_limit_of_the_cgroup(tmp_path: Path, files: dict[str, str], expected
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     assert cgroup_cpus(tmp_path) == expected
+
+
+# --- threads --------------------------------------------------------------------------------------------------------------------
+
+
+def counted(**model: Any) -> int:
+    module = build(ModelSpec.model_validate(model), (1, 8, 8), 10)
+    return multiplications(module, (1, 8, 8))
+
+
+def test_multiplications() -> None:
+    assert counted(linear={}) == 64 * 10
+    assert counted(mlp={"hidden": [32]}) == 64 * 32 + 32 * 10
+    assert counted(cnn={"channels": [4], "kernelSize": 3, "hidden": 7}) == 9 * 4 * 64 + 4 * 16 * 7 + 7 * 10
+
+
+def test_counting_leaves_the_module_as_it_was() -> None:
+    torch.manual_seed(0)
+    module = build(ModelSpec.model_validate({"cnn": {"dropout": 0.5}}), (1, 8, 8), 10)
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in module.state_dict().items()}
+    multiplications(module, (1, 8, 8))
+    assert module.training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(64, 1), (100_000, 1), (2_000, 3)])
+def test_a_small_step_is_computed_by_one_thread(monkeypatch: pytest.MonkeyPatch, batch_size: int, threads: int) -> None:
+    """A batch has no more rows than there are."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    before, module = torch.get_num_threads(), nn.Linear(100, 100)
+    try:
+        rows = 2_000 if threads > 1 else 64
+        assert use_threads(recipe(batchSize=batch_size), module, (100,), rows) == threads == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_number_of_threads_does_not_change_a_small_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions sum their gradients in as many parts as there are threads."""
+    spec = read_recipe(Path(__file__).parents[3] / "examples" / "image" / "training.yaml")
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 1})})
+    dataset = load(spec.data, task=spec.training.task)
+    parts = split(dataset, spec.data.split, spec.training.task)
+    data = prepare(spec, dataset, parts.train[:192], parts.validation)
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in ("1", "2", "4"):
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+            made.append(fit(spec, data, device=CPU))
+    finally:
+        torch.set_num_threads(before)
+    assert all(each.history == made[0].history for each in made)
+    assert all((a == b).all() for each in made for a, b in zip(weights(each), weights(made[0]), strict=True))

@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from modelship_trainer.cpu import cpu_threads
 from modelship_trainer.errors import UserError
 from modelship_trainer.protocol import FailureReason
 from modelship_trainer.recipe import Precision
 
 
 def choose_device() -> torch.device:
-    """The GPU where there is one, else the CPU with as many threads as the pod may use."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    torch.set_num_threads(cpu_threads())
-    return torch.device("cpu")
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:

@@ -30,6 +30,7 @@ from modelship_trainer.training.batches import Batches
 from modelship_trainer.training.checkpoint import Checkpoints
 from modelship_trainer.training.device import autocast_type, random_state, restore_random_state, seed_everything
 from modelship_trainer.training.optimizers import Updates, build_optimizer, learning_rate_factor
+from modelship_trainer.training.threads import use_threads
 from modelship_trainer.training.validation import EpochRecord, Watch, doubts_of, losses_of, predict, validate
 
 REPORT_SECONDS = 1.0
@@ -243,7 +244,10 @@ def _setup(recipe: Recipe, prepared: Prepared, device: torch.device, checkpoints
     spec = recipe.training
     seed_everything(spec.seed, deterministic=spec.deterministic)
     batches = Batches(prepared.train, device)
-    module = build(recipe.model, batches.row_shape, prepared.target.output_size).to(device)
+    module = build(recipe.model, batches.row_shape, prepared.target.output_size)
+    if device.type == "cpu":
+        use_threads(recipe, module, batches.row_shape, len(batches))
+    module = module.to(device)
     optimizer = build_optimizer(spec.optimizer, module.parameters())
     autocast = autocast_type(spec.precision, device)
     run = _Run(

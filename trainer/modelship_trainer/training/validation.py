@@ -108,14 +108,15 @@ def losses_of(outputs: npt.NDArray[np.float32], examples: Examples, task: Task) 
 def doubts_of(kept: npt.NDArray[np.float32], last: npt.NDArray[np.float32], kept_epoch: int, last_epoch: int) -> tuple[str, ...]:
     """A sentence where the validation rows are too few to choose an epoch by, given their losses after the kept epoch and the last.
 
-    `kept`, `last`: `[N]`. Too few are they where the standard error of val_loss is above `VAGUE` of it, and above what the last epoch is worse by.
+    `kept`, `last`: `[N]`. Too few are they where val_loss has a standard error above `VAGUE` of it, and above what the last
+    epoch is worse by.
     """
     loss = float(kept.mean())
     error = float(kept.std(ddof=1)) / math.sqrt(len(kept)) if len(kept) > 1 else math.inf
     if error <= VAGUE * loss or float(last.mean()) - loss >= error:
         return ()
     return (
-        f"early stopping kept epoch {kept_epoch} of {last_epoch} by {len(kept):,} validation row{'s' * (len(kept) > 1)}, too few to tell "
+        f"early stopping kept epoch {kept_epoch} of {last_epoch} by {len(kept):,} validation rows, too few to tell "
         f"them apart: val_loss is {loss:.3g} and {float(last.mean()):.3g}, its standard error {error:.2g}; raise "
         "data.split.validation, or leave training.earlyStopping out and choose training.epochs.",
     )
