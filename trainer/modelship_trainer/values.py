@@ -165,7 +165,7 @@ def _text_of_decimal(value: decimal.Decimal) -> str:
         return str(int(value))
     nearest = float(value)
     same = math.isfinite(nearest) and decimal.Decimal(repr(nearest)) == value
-    return repr(nearest) if same else f"{value.normalize():f}"
+    return repr(nearest) if same else f"{value:f}".rstrip("0")
 
 
 def _text_of_time(iso: str) -> str:

@@ -32,6 +32,7 @@ end
 
 function CALLS.double_text(value) return values.double_text(value) end
 function CALLS.single_text(value) return values.single_text(value) end
+function CALLS.normal_text(digits, kind) return hex(values.normal_text(unhex(digits), kind)) end
 function CALLS.nfc(digits)
   local text = values.nfc(unhex(digits))
   return text and hex(text) or "none"

@@ -15,7 +15,7 @@ from gateway_lua import Lua, Refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelship_trainer.values import number_of, text_of
+from modelship_trainer.values import normal_text, number_of, text_of
 
 pytestmark = pytest.mark.integration  # needs luajit, of tools/install-debian-packages test
 
@@ -95,6 +95,40 @@ def test_strings_of_json_are_read_as_written(lua: Lua, text: str) -> None:
         assert stop == len(written.encode())
 
 
+def normal(lua: Lua, text: str, kind: str) -> str:
+    return bytes.fromhex(lua("normal_text", text.encode().hex(), kind)).decode()
+
+
+def test_normal_texts_of_the_table(lua: Lua) -> None:
+    for case in TABLE["normal"]:
+        if case["kind"] == "text" or not case["text"].isascii():  # text is only brought into NFC, before
+            continue
+        assert normal(lua, case["text"], case["kind"]) == case["normal"], case
+
+
+@given(
+    st.from_regex(r"-?[0-9]{1,25}(\.[0-9]{0,25})?(e[+-][0-9]{1,3})?", fullmatch=True)
+    | st.text(alphabet="TRUEtruefalse01.-e", max_size=6)
+)
+def test_any_number_and_boolean_is_written_as_in_training(lua: Lua, text: str) -> None:
+    for kind in ("number", "boolean"):
+        assert normal(lua, text, kind) == normal_text(text, kind)
+
+
+def test_texts_are_written_as_the_column_had_them(lua: Lua) -> None:
+    """In JSON, as strings or as values: what a CSV says is what training read there."""
+    names = {"a": "number", "b": None, "c": "boolean"}
+    signature = {
+        "schemaVersion": 2, "task": "regression", "inputs": [{"name": "texts", "dtype": "BYTES", "shape": [-1, 3]}],
+        "columns": [{"name": name, "dtype": "BYTES", "missing": True, "texts": kind} for name, kind in names.items()],
+        "outputs": [{"name": "prediction", "dtype": "FP32", "shape": [-1, 1]}],
+    }  # fmt: skip
+    data = {"a": ["1.0", "2.50", 3.0, "x"], "b": ["1.0", "True", "", "y"], "c": ["True", "FALSE", True, ""]}
+    inputs = [{"name": name, "shape": [4, 1], "datatype": "BYTES", "data": values} for name, values in data.items()]
+    found = unpacked(lua("http", signature, 64, json.dumps({"inputs": inputs}).encode().hex(), None)["tensors"][0]["bytes"])
+    assert [found[n::3] for n in range(3)] == [["1", "2.5", "3", "x"], data["b"], ["true", "false", "true", ""]]
+
+
 def texts_of(lua: Lua, values: list[Any]) -> list[str]:
     """The texts that a text column of these JSON values is sent to Triton as."""
     signature = {
@@ -103,8 +137,12 @@ def texts_of(lua: Lua, values: list[Any]) -> list[str]:
         "outputs": [{"name": "prediction", "dtype": "FP32", "shape": [-1, 1]}], "classes": None,
     }  # fmt: skip
     body = {"inputs": [{"name": "a", "shape": [len(values), 1], "datatype": "BYTES", "data": values}]}
-    data = bytes.fromhex(lua("http", signature, 64, json.dumps(body).encode().hex(), None)["tensors"][0]["bytes"])
-    texts = []
+    return unpacked(lua("http", signature, 64, json.dumps(body).encode().hex(), None)["tensors"][0]["bytes"])
+
+
+def unpacked(digits: str) -> list[str]:
+    """The texts of a BYTES tensor."""
+    data, texts = bytes.fromhex(digits), []
     while data:
         length = int.from_bytes(data[:4], "little")
         texts.append(data[4 : 4 + length].decode())

@@ -76,7 +76,9 @@ local function places_of(signature, tensors)
     for _, tensor in ipairs(tensors) do
       if tensor.text == text then
         columns[entry.name] = { name = entry.name, tensor = tensor, offset = #tensor.columns, width = 1 }
-        tensor.columns[#tensor.columns + 1] = { name = entry.name, missing = entry.missing, above = given(entry.above) }
+        tensor.columns[#tensor.columns + 1] = {
+          name = entry.name, missing = entry.missing, above = given(entry.above), texts = given(entry.texts),
+        }
       end
     end
   end

@@ -397,6 +397,15 @@ local function check_numbers(tensor, buffer, rows, width)
   end
 end
 
+--- Writes numbers and booleans as training did, where their columns had nothing else.
+local function normalise_texts(tensor, texts, rows, width)
+  for k, column in ipairs(tensor.columns) do
+    for e = k, column.texts and rows * width or 0, width do
+      texts[e] = values.normal_text(texts[e], column.texts)
+    end
+  end
+end
+
 local function check_texts(tensor, texts, rows, width)
   for k = 0, #tensor.columns - 1 do
     for row = 0, tensor.columns[k + 1].missing and -1 or rows - 1 do
@@ -441,6 +450,7 @@ local function tensor_data(target, rows)
     end
   end
   if tensor.text then
+    normalise_texts(tensor, buffer, rows, width)
     check_texts(tensor, buffer, rows, width)
     return { text = text_bytes(buffer, count) }
   elseif number.real then

@@ -161,4 +161,33 @@ function M.nfc(text)
   return normal
 end
 
+local BOOLEANS = {
+  ["true"] = "true", True = "true", TRUE = "true", ["false"] = "false", False = "false", FALSE = "false",
+}
+
+--- The significant digits of a number's text.
+local function significant(text)
+  return (match(text, "^-?([0-9.]+)"):gsub("%.", ""):gsub("^0+", ""):gsub("0+$", ""))
+end
+
+--- Text of a column as training writes it, which had numbers or booleans there, if it is one: `1.0` is `1`, and `True` is `true`.
+function M.normal_text(text, kind)
+  if kind == "boolean" then
+    return BOOLEANS[text] or text
+  end
+  if match(text, "^-?[1-9]%.%d+e[+-]%d%d%d?$") or match(text, "^-?[1-9]e[+-]%d%d%d?$") then
+    return M.double_text(tonumber(text))
+  end
+  local whole_part, fraction = match(text, "^(-?%d+)%.?(%d*)$")
+  if not whole_part or match(text, "^-?0%d") or sub(text, -1) == "." then
+    return text
+  end
+  fraction = fraction:gsub("0+$", "")
+  if fraction == "" then
+    return whole_part == "-0" and "0" or whole_part
+  end
+  local nearest = M.double_text(tonumber(text))
+  return significant(nearest) == significant(text) and nearest or whole_part .. "." .. fraction
+end
+
 return M
