@@ -86,8 +86,8 @@ def boolean_of(text: str) -> bool | None:
 def kind_of(cells: Iterable[str]) -> Kind:
     """What text cells are, as labels or categories; empty ones are missing, and say nothing.
 
-    Numbers where every cell is plainly written (`12`, `-1.50`, `1e-05`, but not `01`, `+1`, `1E2`) and no two spellings mean one value;
-    booleans where every cell is one, in one spelling each; else text, just as the cells say: `01`, `1` and `10` are three.
+    Numbers where every cell is plainly written (`12`, `-1.50`, `1e-05`, but not `01`, `+1`, `1E2`) and no two spellings mean one
+    value; booleans where every cell is one, in one spelling each; else text, just as the cells say: `01`, `1` and `10` are three.
     """
     spellings = {cell for cell in cells if cell}
     if not spellings:

@@ -17,10 +17,11 @@ import pytest
 from modelship_trainer.data.dataset import Dataset
 from modelship_trainer.data.fit import distinct
 from modelship_trainer.data.load import load
+from modelship_trainer.data.prepare import prepare
 from modelship_trainer.data.preprocessing import Column, Fitted
 from modelship_trainer.data.target import Target
 from modelship_trainer.errors import UserError
-from modelship_trainer.recipe import Data, Task
+from modelship_trainer.recipe import Data, Recipe, Task
 
 pytestmark = pytest.mark.unit
 
@@ -332,3 +333,47 @@ def test_a_csv_as_declared(claim: Path) -> None:
     dataset = read(Data(source="pvc://d/t.csv", target="y"), csv=options)
     assert dataset.features.to_dict("list") == {"größe": ["a|b", "Ä"], "n": [1.5, 2]}
     assert dataset.target.tolist() == ["ja", "nein"]
+
+
+# --- messages -----------------------------------------------------------------------------------------------------------------
+
+
+def told(data: Data, **fields: Any) -> str:
+    """What a training of all rows says of them."""
+    recipe = Recipe.model_validate(
+        {"data": data.to_json() | fields, "model": {"linear": {}}, "training": {"task": "classification", "epochs": 1}}
+    )
+    with pytest.raises(UserError) as caught:
+        dataset = load(recipe.data, task=CLASSES)
+        prepare(recipe, dataset, np.arange(dataset.rows), np.empty(0, dtype=np.int64))
+    return caught.value.message
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_one_cell_that_is_no_number_is_named(claim: Path, ending: str) -> None:
+    """Advice to encode the column would be taken, and train wrongly."""
+    data = put(claim, ending, {"x": [str(row) if row != 7 else "n/a?" for row in range(150)], "y": [0, 1] * 75})
+    one = 'numbers in all but 1 of 150 rows: "n/a?" in row 8; correct it'
+    assert told(data) == f'column "x" of pvc://d/t.{ending} has {one}, or leave the cell empty and impute.'
+    assert told(data, preprocessing=[{"normalize": {"columns": ["x"]}}]) == (
+        f'data.preprocessing[0].normalize: column "x" of pvc://d/t.{ending} has {one}, or leave the cell empty and impute.'
+    )
+    assert f'column "x" of pvc://d/t.{ending} must be numbers, and has {one} (a missing' in told(data, types={"x": "number"})
+    fitted = Fitted(columns=[Column(name="x", type="number", steps=[])], target=Target(task=CLASSES, classes=[0, 1]))
+    with pytest.raises(UserError) as caught:
+        read(data, fitted=fitted)
+    assert caught.value.message.endswith(f"{one} (a missing value is an empty cell).")
+
+
+def test_a_target_that_is_cast_is_told_what_does_that(claim: Path) -> None:
+    data = put(claim, "csv", {"x": [1, 2], "y": [1, 2]})
+    assert told(data, preprocessing=[{"cast": {"columns": ["y"], "to": "category"}}]) == (
+        'data.preprocessing[0].cast: "y" is the target, which no step changes; what its labels are is said by data.types: '
+        "{y: text} or number."
+    )
+
+
+def test_an_infinite_target_is_counted(claim: Path) -> None:
+    data = put(claim, "parquet", {"x": [1, 2, 3], "y": [1.0, float("inf"), float("-inf")]})
+    with pytest.raises(UserError, match=r'^target "y" is infinite in 2 of 3 rows, the first row 2; remove these rows\.$'):
+        read(data, VALUES)

@@ -65,7 +65,7 @@ LETTERS = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_charact
 )
 CODES = st.sampled_from(["01", "1", "10", "007", "1E2", "-0", "+1"])
 DATES = st.dates(datetime.date(1970, 1, 1), datetime.date(2100, 1, 1))
-TIMES = st.datetimes(datetime.datetime.min.replace(year=1970), datetime.datetime.max.replace(year=2100))
+TIMES = st.datetimes(datetime.datetime.fromisoformat("1970-01-01"), datetime.datetime.fromisoformat("2100-01-01"))
 
 
 def column(rows: int, *values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
