@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
 def cost_of(command: str, *arguments: str) -> Cost:
     """Run `modelship-train` or `modelship-evaluate`; raises CalledProcessError."""
-    program = f"import sys; from modelship_trainer.cli import {command}; sys.exit({command}({list(arguments)!r}))"
+    program = f"from modelship_trainer.cli import {command}, leave; leave({command}({list(arguments)!r}))"
     measured = f"""
 import resource, subprocess, sys
 done = subprocess.run([sys.executable, "-c", {program!r}], stdout=subprocess.DEVNULL)

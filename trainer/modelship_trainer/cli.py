@@ -6,10 +6,12 @@ torch is imported only when the work begins, so that help and mistakes in a reci
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from modelship_trainer.lifecycle import Result, guarded, telling
 from modelship_trainer.locations import output_folder
@@ -17,6 +19,24 @@ from modelship_trainer.protocol import ENV_FOLD, ENV_TASK, EvaluateTask, RunRef,
 from modelship_trainer.recipe_file import read_recipe
 
 _IN_A_POD = f"In a pod, without arguments, it does what {ENV_TASK} says."
+
+
+def train_and_leave() -> NoReturn:
+    """The command `modelship-train`."""
+    leave(train())
+
+
+def evaluate_and_leave() -> NoReturn:
+    """The command `modelship-evaluate`."""
+    leave(evaluate())
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once: all is written, and what torch takes apart at an exit costs half a second of CPU and 120 MB."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(status)
 
 
 def train(argv: Sequence[str] | None = None) -> int:

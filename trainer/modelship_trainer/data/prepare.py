@@ -79,4 +79,4 @@ def encode(dataset: Dataset, rows: Rows, fitted: Fitted, target: Target) -> Exam
 
 
 def _encode(dataset: Dataset, rows: Rows, fitted: Fitted, target: Target) -> Examples:
-    return Examples(fitted.transform(dataset.take(rows), dataset.source), target.encode(dataset.target[rows], dataset.source))
+    return Examples(fitted.transform(dataset.features, dataset.source, rows), target.encode(dataset.target[rows], dataset.source))

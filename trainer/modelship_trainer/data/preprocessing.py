@@ -159,27 +159,34 @@ class Fitted(Model):
             series = features[column.name].iloc[rows]
             column.check(column.raw(series), series.index, source)
 
-    def transform(self, features: pd.DataFrame | Array, source: str = "the data") -> Floats:
-        """Features of all rows: `[N, F]` for a table, `[N, *shape]` for an array.
+    def transform(self, features: pd.DataFrame | Array, source: str = "the data", rows: Rows | None = None) -> Floats:
+        """Features of all rows, or of those at `rows`: `[N, F]` for a table, `[N, *shape]` for an array.
+
+        A table's columns are taken one after the other, so that there is no copy of all of it besides the result.
 
         Raises:
             UserError: DataInvalid where a column is missing, has text that is no number, or lacks values that nothing fills.
         """
         if self.array is not None:
-            return self._transform_array(np.asarray(features), source)
+            array = np.asarray(features)
+            return self._transform_array(array if rows is None else array[rows], source)
         assert self.columns is not None  # noqa: S101 - one of the two is set
         assert isinstance(features, pd.DataFrame)  # noqa: S101 - of a table
-        blocks = []
+        made = np.empty((len(features) if rows is None else len(rows), len(self.feature_names())), dtype=np.float32)
+        place = 0
         for column in self.columns:
             if column.name not in features:
                 raise UserError(
                     FailureReason.DATA_INVALID,
                     f"column {quote(column.name)} is not in {source}; columns: {', '.join(map(str, features.columns))}.",
                 )
-            raw = column.raw(features[column.name])
-            column.check(raw, features.index, source)
-            blocks.append(_finite(column, column.apply(raw), features.index, source))
-        return np.concatenate(blocks, axis=1)
+            series = features[column.name] if rows is None else features[column.name].iloc[rows]
+            raw = column.raw(series)
+            column.check(raw, series.index, source)
+            block = _finite(column, column.apply(raw), series.index, source)
+            made[:, place : place + block.shape[1]] = block
+            place += block.shape[1]
+        return made
 
     def _transform_array(self, x: Array, source: str) -> Floats:
         assert self.array is not None  # noqa: S101 - the caller's case
