@@ -164,12 +164,15 @@ def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     import pyarrow.parquet
 
     written = {text_of(name): name for name in pyarrow.parquet.read_schema(path).names}
-    table = pyarrow.parquet.read_table(path, columns=[written[name] for name in columns], partitioning=None)
+    wanted = [written[name] for name in columns]
+    # Not buffered as a whole before it is decoded: the file is on a disk, and that would be all of it once more.
+    table = pyarrow.parquet.read_table(path, columns=wanted, partitioning=None, pre_buffer=False)
     frame: pd.DataFrame = table.to_pandas(
         ignore_metadata=True, integer_object_nulls=True, date_as_object=True, split_blocks=True, self_destruct=True
     )
     del table  # each column was freed as soon as it was taken over
-    return frame[[written[name] for name in columns]].set_axis(columns, axis=1)
+    pyarrow.default_memory_pool().release_unused()
+    return frame[wanted].set_axis(columns, axis=1)
 
 
 def _read_json(path: Path, columns: list[str]) -> pd.DataFrame:
