@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -239,3 +240,39 @@ def test_our_pods_pass_the_restricted_standard(plane: ControlPlane) -> None:
             body = {**pod, "spec": {**pod["spec"], "serviceAccountName": "default"}}
             response = here.client.post(f"/api/v1/namespaces/{here.name}/pods", json=body, params={"dryRun": "All"})
             assert response.is_success, response.text
+
+
+def pod_of(deployment: Json) -> Any:
+    return deployment["spec"]["template"]["spec"]
+
+
+def test_what_others_add_is_taken_away(plane: ControlPlane, here: Namespace) -> None:
+    before = serve(here)
+
+    def patch(kind: str, text: str, how: str = "strategic") -> None:
+        done = plane.kubectl("patch", kind, "churn", "--namespace", here.name, "--type", how, "--patch", text)
+        assert done.returncode == 0, done.stderr
+
+    names = [container["name"] for container in pod_of(before)["containers"]]
+    patch("deployment", '{"spec":{"template":{"spec":{"hostPID":true,"containers":[{"name":"spy","image":"spy:1"}]}}}}')
+    patch("service", '{"spec":{"type":"NodePort","ports":[{"name":"spy","port":9999,"protocol":"TCP"}]}}')
+    patch("networkpolicy", '{"spec":{"egress":[{}]}}', "merge")
+    here.wait("NetworkPolicy", "churn", lambda found: "egress" not in found["spec"])
+    service = here.wait("Service", "churn", lambda found: len(found["spec"]["ports"]) == 2 and found["spec"]["type"] == "ClusterIP")
+    assert {port["name"] for port in service["spec"]["ports"]} == {"http", "grpc"}
+    found = here.wait("Deployment", "churn", lambda found: len(pod_of(found)["containers"]) == len(names))
+    assert [container["name"] for container in pod_of(found)["containers"]] == names
+    assert "hostPID" not in pod_of(found)
+
+
+def test_two_operators_do_not_fight(plane: ControlPlane, here: Namespace) -> None:
+    before = serve(here)
+    settings = {"MODELSHIP_NAMESPACES": here.name, "MODELSHIP_POD_NAMESPACE": here.name, "MODELSHIP_LEASE_NAME": "other"}
+    with operator_process(plane, **settings, MODELSHIP_TRITON_IMAGE="triton:2"):
+        here.wait("Deployment", "churn", lambda found: "triton:2" in str(pod_of(found)))
+        event = here.event("OtherOperator")
+        assert f"operator {here.name}/other acts on this resource, too" in event["note"]
+        found = here.get("Deployment", "churn")
+        assert found is not None
+        assert found["metadata"]["generation"] == before["metadata"]["generation"] + 1
+        assert "triton:2" in str(pod_of(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -136,18 +135,8 @@ def test_a_failure_is_told_in_the_status_and_as_an_event(
         ("Stalled", "True"),
     }
     assert {condition["message"] for condition in status["conditions"]} == {said}
-    event = wait_for_event(here, reason)
+    event = here.event(reason)
     assert (event["type"], event["note"], event["regarding"]["name"]) == ("Warning", said, "churn")
-
-
-def wait_for_event(here: Namespace, reason: str) -> Json:
-    """Events have names that nobody knows: watch them all."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if found := [event for event in here.list("Event") if event["reason"] == reason]:
-            return found[0]
-        time.sleep(0.1)
-    raise AssertionError([event["reason"] for event in here.list("Event")])
 
 
 def test_out_of_memory_names_the_limit(here: Namespace) -> None:
@@ -167,7 +156,7 @@ def test_what_a_pod_waits_for_is_named_and_passes(here: Namespace) -> None:
     )
     message = here.reason(KIND, "churn", "Unschedulable")["conditions"][1]["message"]
     assert message.startswith("0/3 nodes fit: 3 Insufficient nvidia.com/gpu; waiting since ")
-    wait_for_event(here, "Unschedulable")
+    here.event("Unschedulable")
     here.unschedulable("pod-0", '0/1 nodes are available: persistentvolumeclaim "models" not found. not found')
     status = here.reason(KIND, "churn", "WaitingForClaim")
     assert status["conditions"][1]["message"] == 'PersistentVolumeClaim "models" does not exist yet.'

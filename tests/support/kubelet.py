@@ -158,6 +158,15 @@ class Namespace:
         status: Json = self.wait(kind, name, accept)["status"]
         return status
 
+    def event(self, reason: str) -> Json:
+        """Wait for an event of this reason. Events have names that nobody knows: look at them all."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            if found := [event for event in self.list("Event") if event["reason"] == reason]:
+                return found[0]
+            time.sleep(0.1)
+        raise AssertionError([event["reason"] for event in self.list("Event")])
+
     # --- the Job controller and kubelet -----------------------------------------------------------------------------------------
 
     def job(self, name: str) -> Json:

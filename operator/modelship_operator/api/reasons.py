@@ -49,6 +49,7 @@ class Reason(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_NOT_STARTED = "ContainerNotStarted"
     POD_NOT_CREATED = "PodNotCreated"
+    ROLLOUT_PAUSED = "RolloutPaused"
     NAME_TAKEN = "NameTaken"
 
     SPEC_INVALID = "SpecInvalid"
@@ -137,6 +138,11 @@ REASONS: Mapping[Reason | FailureReason, Facts] = {
         Scope.WAITING,
         "No pod can be made; the message has the words of what forbids it: a quota, a LimitRange, a policy, a priority class.",
         "Raise the quota, change the policy, or lower spec.compute.",
+    ),
+    Reason.ROLLOUT_PAUSED: Facts(
+        Scope.WAITING,
+        "Somebody paused the Deployment: what was served is served, and nothing new rolls out.",
+        "`kubectl rollout resume deployment NAME`.",
     ),
     Reason.NAME_TAKEN: Facts(
         Scope.WAITING,

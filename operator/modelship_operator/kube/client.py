@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ssl import SSLContext
@@ -16,16 +16,16 @@ import orjson
 from yarl import URL
 
 from modelship_operator.kube.errors import ApiError, error_from
-from modelship_operator.kube.resources import Resource
+from modelship_operator.kube.resources import FIELD_MANAGER, Resource
 
 Json = dict[str, Any]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-FIELD_MANAGER = "modelship"
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 """Content type of server-side apply. Every JSON document is a YAML document."""
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 """Answer with metadata alone: of what we wrote, only its uid and version are news. A Job's body is twenty times as long."""
 REQUEST_SECONDS = 30.0
@@ -104,6 +104,18 @@ class Client:
         """JSON merge patch; returns the object as it is now, with what others wrote meanwhile."""
         path = f"{resource.path(namespace, name)}?fieldManager={FIELD_MANAGER}"
         return await self._json("PATCH", path, "patch", resource.plural, orjson.dumps(patch), MERGE, JSON)
+
+    async def remove(self, resource: Resource, obj: Json, pointers: Sequence[str]) -> Json:
+        """Remove what the JSON pointers name, if the object is still the one of `obj`'s resourceVersion; returns it as it is now.
+
+        Raises:
+            ApiError: 422 where it has changed since.
+        """
+        metadata = obj["metadata"]
+        path = f"{resource.path(metadata['namespace'], metadata['name'])}?fieldManager={FIELD_MANAGER}"
+        unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
+        patch = [unchanged, *({"op": "remove", "path": pointer} for pointer in pointers)]
+        return await self._json("PATCH", path, "patch", resource.plural, orjson.dumps(patch), JSON_PATCH, JSON)
 
     async def create(self, resource: Resource, namespace: str | None, obj: Json, *, accept: str = JSON) -> Json:
         """Create; returns the whole object, or with `accept` METADATA_ONLY its metadata alone.

@@ -8,6 +8,9 @@ from __future__ import annotations
 from sys import intern
 from typing import Any
 
+from modelship_operator.kube.ownership import additions
+from modelship_operator.kube.resources import FIELD_MANAGER
+
 Json = dict[str, Any]
 
 _DROPPED_METADATA = frozenset({"managedFields", "selfLink"})
@@ -15,6 +18,17 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _INTERNED_LENGTH = 80
 _KEPT_JOB = ("suspend", "parallelism", "completions", "backoffLimit", "activeDeadlineSeconds")
 _KEPT_CONTAINER = ("name", "image", "resources")
+
+
+GUARDED = frozenset({"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"})
+"""Kinds whose spec is to be exactly what was applied."""
+_TOLERATED = ("/spec/paused", "/spec/template/metadata/")
+"""`kubectl rollout pause` is told, not undone; labels and annotations of pods, such as those of `rollout restart`, do no harm."""
+
+
+def spec_additions(obj: Json) -> list[str]:
+    """JSON pointers of what others have put into the spec of a child, and what is not tolerated."""
+    return [pointer for pointer in additions(obj, "spec", (FIELD_MANAGER,)) if not pointer.startswith(_TOLERATED)]
 
 
 def prune(obj: Json, known: Json | None = None) -> Json:
@@ -28,6 +42,8 @@ def prune(obj: Json, known: Json | None = None) -> Json:
         kept["spec"] = {key: spec[key] for key in _KEPT_JOB if key in spec}
     elif obj.get("kind") == "Pod":
         kept["spec"] = _pod_spec(obj.get("spec", {}))
+    if obj.get("kind") in GUARDED and (added := spec_additions(obj)):
+        kept["additions"] = added
     same = {key: known[key] for key in ("spec", "status") if key in kept and kept[key] == known.get(key)} if known else {}
     interned: Json = _interned({key: value for key, value in kept.items() if key not in same})
     return interned | same

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FIELD_MANAGER = "modelship"
+"""Under which the API server notes what we write."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

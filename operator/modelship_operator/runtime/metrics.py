@@ -48,6 +48,7 @@ class Metrics:
             "modelship_events_dropped", "Events not sent: too many, or refused.", registry=self.registry
         )
         self.swept = PrometheusCounter("modelship_sweeps", "Periodic lists, by result.", ["result"], registry=self.registry)
+        self.yielded = Gauge("modelship_yielded_resources", "Resources that are left to another operator.", registry=self.registry)
         self.leading = Gauge("modelship_leading", "1 on the replica that acts.", registry=self.registry)
         self.loop_lag = Gauge("modelship_event_loop_lag_seconds", "By how much the event loop runs late.", registry=self.registry)
         self._cells: dict[tuple[str, ...], Histogram | PrometheusCounter] = {}

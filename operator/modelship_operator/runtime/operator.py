@@ -62,7 +62,13 @@ class Operator:
         ]
         self._recorder = Recorder(self._client, settings.pod_name, time.monotonic, self.metrics.events_dropped.inc)
         self._reconciler = Reconciler(
-            self._client, self.store, self._controllers, self._recorder, self.metrics, lambda: self._queue.pressing
+            self._client,
+            self.store,
+            self._controllers,
+            self._recorder,
+            self.metrics,
+            f"{settings.pod_namespace}/{settings.lease_name}",
+            lambda: self._queue.pressing,
         )
         self.election = Election(self._client, settings.lease)
         self.health = Health(self.metrics, self._informers)

@@ -17,12 +17,14 @@ from modelship_operator.controllers.framework import Controller, Failure, Object
 from modelship_operator.kube.client import METADATA_ONLY, Client
 from modelship_operator.kube.errors import ApiError
 from modelship_operator.kube.events import Recorder
+from modelship_operator.kube.pruning import spec_additions
 from modelship_operator.kube.resources import Resource
 from modelship_operator.resources.common import annotation, owned_by
 from modelship_operator.resources.covers import covers
 from modelship_operator.runtime.inquiry import Inquiry
 from modelship_operator.runtime.metrics import Metrics
 from modelship_operator.runtime.queue import RetryLater
+from modelship_operator.runtime.rivals import Corrections, Yielded, Yielding
 from modelship_operator.runtime.store import Store
 
 Json = dict[str, Any]
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 SPEC_HASH = "modelship.dev/spec-hash"
 """Annotation of children: of what they were applied from."""
+OPERATOR = "modelship.dev/operator"
+"""Annotation of children: the operator (NAMESPACE/NAME of its Lease) that applied them."""
+YIELD_SECONDS = 60.0
 WATCHED = {
     kind: Resource(api, kind)
     for api, kind in (
@@ -60,6 +65,7 @@ class Reconciler:
         controllers: Mapping[str, Controller[Any]],
         recorder: Recorder,
         metrics: Metrics,
+        instance: str,
         pressing: Callable[[], bool] = lambda: False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -69,6 +75,9 @@ class Reconciler:
         self._recorder = recorder
         self._metrics = metrics
         self._inquiry = Inquiry(client, store)
+        self._instance = instance
+        self._corrections = Corrections(time.monotonic)
+        self._yielding = Yielding(time.monotonic)
         self._pressing = pressing
         self._clock = clock
         self._settled: dict[str, str] = {}
@@ -82,6 +91,8 @@ class Reconciler:
         """
         obj = self._store.get(key)
         if obj is None or "deletionTimestamp" in obj["metadata"]:
+            if obj is not None:
+                self._yielding.end(obj["metadata"]["uid"])
             return None
         started = time.perf_counter()
         result = "error"
@@ -112,9 +123,25 @@ class Reconciler:
                 plan = self._plan(obj)  # the status is to tell of what is there now, in one write
         except _Refused as refused:
             return await self._refused(obj, refused)
+        except Yielded as yielded:
+            return self._yield_to(obj, yielded.other)
+        except _Waits as waits:
+            delay = await self._act_on_status(obj, plan)
+            return waits.seconds if delay is None else min(delay, waits.seconds)
         if plan.inquire is not None and await self._inquiry.ask(plan.inquire):
             plan = self._plan(obj)
         return await self._act_on_status(obj, plan)
+
+    def _yield_to(self, obj: Json, other: str) -> float:
+        """Another operator of ours acts on this resource: say so once, write nothing of it, and look whether it is still there."""
+        if self._yielding.begin(obj, other):
+            message = (
+                f"operator {other} acts on this resource, too; {self._instance} leaves it alone. Give each its own namespaces."
+            )
+            log.error(message, extra={**_fields(_key(obj)), "operator": other})
+            self._recorder.record(obj, type="Warning", reason="OtherOperator", action="Yield", note=message)
+        self._metrics.yielded.set(len(self._yielding))
+        return YIELD_SECONDS
 
     def _plan(self, obj: Json) -> Plan:
         controller = self._controllers[obj["kind"]]
@@ -164,14 +191,31 @@ class Reconciler:
             raise ApiError(409, f"{key.kind} {key.name!r} exists and belongs to something else; it must be deleted first")
         if key.kind == "Job":
             return await self._adjust_job(obj, resource, known, desired)
+        uid = known["metadata"]["uid"]
         if annotation(known, SPEC_HASH) == _digest(desired):
-            if self._settled.get(known["metadata"]["uid"]) == _version(known["metadata"]) or _says(known, desired):
+            if self._settled.get(uid) == _version(known["metadata"]) or _says(known, desired):
                 return False
-            log.warning(
-                "a child was changed by somebody else; applying it again", extra={**_fields(_key(obj)), "target": _name(key)}
-            )
+            self._correct(obj, key, known)
+        elif uid in self._settled and (other := annotation(known, OPERATOR)) not in (None, self._instance):
+            if not self._yielding.is_abandoned(obj):
+                raise Yielded(other or "")
+            self._yielding.end(obj["metadata"]["uid"])
+            self._metrics.yielded.set(len(self._yielding))
         await self._apply_signed(obj, resource, desired, known)
         return True
+
+    def _correct(self, obj: Json, key: ObjectKey, known: Json) -> None:
+        """Somebody else changed a child, which is put right: at once, but not again and again at full speed.
+
+        Raises:
+            _Waits: it was changed again just after.
+        """
+        uid = known["metadata"]["uid"]
+        if wait := self._corrections.wait(uid):
+            raise _Waits(wait)
+        self._corrections.made(uid)
+        where = {**_fields(_key(obj)), "target": _name(key), "added": known.get("additions", [])}
+        log.warning("a child was changed by somebody else; applying it again", extra=where)
 
     async def _create(self, obj: Json, resource: Resource, desired: Json) -> None:
         """Half the work of an apply for the API server, and a Job is never applied again: its template cannot change."""
@@ -194,13 +238,24 @@ class Reconciler:
             raise ApiError(409, f"Service {key.name!r} exists and belongs to something else; it must be deleted first")
 
     async def _apply_signed(self, obj: Json, resource: Resource, desired: Json, known: Json) -> None:
-        annotations = {**desired["metadata"].get("annotations", {}), SPEC_HASH: _digest(desired)}
+        noted = {SPEC_HASH: _digest(desired), OPERATOR: self._instance}
+        annotations = {**desired["metadata"].get("annotations", {}), **noted}
         signed = {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
         answer = await self._client.apply(resource, signed, force=bool(known))
+        if added := spec_additions(answer):  # an apply leaves alone what others have added
+            answer = await self._remove(resource, answer, added)
         if len(self._settled) > _REMEMBERED:
             self._settled.clear()  # costs a comparison each
         self._settled[answer["metadata"]["uid"]] = _version(answer["metadata"])
         self._store.put(answer, writer=_key(obj))
+
+    async def _remove(self, resource: Resource, found: Json, added: list[str]) -> Json:
+        try:
+            return await self._client.remove(resource, found, added)
+        except ApiError as error:
+            if error.code != 422:
+                raise
+            raise RetryLater(error.message) from error  # it was changed meanwhile
 
     async def _adjust_job(self, obj: Json, resource: Resource, known: Json, desired: Json) -> bool:
         wanted = {field: desired["spec"][field] for field in _MUTABLE_OF_JOB if field in desired["spec"]}
@@ -255,6 +310,14 @@ class Reconciler:
         return plan.requeue_after
 
 
+class _Waits(Exception):
+    """A child is not corrected before so many seconds have passed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class _Refused(Exception):
     def __init__(self, failure: Failure, error: ApiError) -> None:
         super().__init__(error.message)
@@ -271,6 +334,8 @@ def _refusals(verb: Literal["apply", "delete"], key: ObjectKey) -> Iterator[None
 
 
 def _says(known: Json, desired: Json) -> bool:
+    if known.get("additions"):
+        return False
     return covers(known["spec"], desired["spec"]) and covers(known["metadata"]["labels"], desired["metadata"]["labels"])
 
 

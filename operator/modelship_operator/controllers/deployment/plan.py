@@ -11,6 +11,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.conditions import Mark, State
 from modelship_operator.controllers.common.jobs import until_late
 from modelship_operator.controllers.common.outcome import short_digest
@@ -84,6 +85,10 @@ def _rolled(seen: Observed, rollout: Rollout, target: str) -> State:
         return State("Serving", Mark.DONE, "ScaledToZero", "replicas is 0: nothing serves.")
     if done:
         return State("Serving", Mark.DONE, "Serving", f"{wanted} of {wanted} replicas serve {digest}.")
+    if (seen.deployment or {}).get("spec", {}).get("paused"):
+        return _going(
+            Reason.ROLLOUT_PAUSED, f"its Deployment is paused; kubectl rollout resume deployment {seen.owner.name} goes on."
+        )
     if rollout.trouble:
         finding, final = rollout.trouble
         return State("Stalled" if final else "RollingOut", Mark.STALLED if final else Mark.RECONCILING, *finding)

@@ -166,6 +166,14 @@ def kinds_of(planned: Plan) -> str:
         ),
         pytest.param(proven(has=FRESH), "Reconciling", "RollingOut", "0 of 2 replicas serve sha256:9f31….", ALL, id="just applied"),
         pytest.param(
+            proven(has={**FRESH, "spec": {**FRESH["spec"], "paused": True}}),
+            "Reconciling",
+            "RolloutPaused",
+            "its Deployment is paused; kubectl rollout resume deployment churn goes on.",
+            ALL,
+            id="paused by a person",
+        ),
+        pytest.param(
             proven(pod(ready=True), has=rolled(FRESH, 2, ready=1)),
             "Reconciling",
             "RollingOut",
