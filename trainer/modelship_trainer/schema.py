@@ -117,7 +117,7 @@ class OneOf(Model):
 
 @dataclass(frozen=True)
 class Distinct:
-    """Marks a list in which nothing is named twice, there and in the CRD (list type set; with `keys`, their JSON names: map, by these fields)."""
+    """Marks a list in which nothing is named twice, there and in the CRD: list type set; with `keys` (JSON names) map, by them."""
 
     keys: tuple[str, ...]
 
