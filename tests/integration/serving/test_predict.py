@@ -45,6 +45,20 @@ def test_more_rows_than_a_request_may_have(pod: Pod, grpc: bool) -> None:
 
 
 @BOTH
+def test_rows_are_batched_by_what_the_pod_takes(pod: Pod, grpc: bool) -> None:
+    """Not by the spec, which may be newer than the pod: both protocols tell it."""
+    rows: list[Mapping[str, Any]] = [{"age": age, "plan": "pro"} for age in range(100)]
+    assert len(asked(pod, rows, 4096, grpc=grpc)["probabilities"]) == 100
+
+
+@BOTH
+def test_a_row_without_an_answer_is_numbered_over_the_file(pod: Pod, grpc: bool) -> None:
+    rows: list[Mapping[str, Any]] = [{"age": age if age != 69 else None, "plan": "pro"} for age in range(100)]
+    with pytest.raises(InputError, match=r"^row 70: "):
+        asked(pod, rows, 64, grpc=grpc)
+
+
+@BOTH
 def test_a_missing_column_is_named(pod: Pod, grpc: bool) -> None:
     with pytest.raises(InputError, match='row 1: column "age" is missing; the model takes age, plan; the row has agee, plan'):
         asked(pod, [{"agee": 1, "plan": "pro"}], grpc=grpc)
