@@ -9,12 +9,12 @@ NAMESPACE ?= demo
 
 include tools/cluster.mk
 
-.PHONY: help demo test test-fast unit integration e2e venv generate verify lint format bench install uninstall clean lock
+.PHONY: help demo test test-fast unit integration e2e venv client generate verify lint format bench install uninstall clean lock
 
 help: ## List the targets.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
-demo: machine venv install ## Cluster, images, operator, then examples/tabular and examples/image end to end.
+demo: machine client install ## Cluster, images, operator, then examples/tabular and examples/image end to end.
 	$(BIN)/python tools/demo.py --namespace $(NAMESPACE)
 
 test: test-machine lint test-fast e2e ## All tiers: lint, unit, integration, end to end on kind.
@@ -42,10 +42,23 @@ test-packages:
 venv: $(VENV)/.installed ## The development environment, in .venv.
 
 $(VENV)/.installed: pyproject.toml requirements/constraints.txt
+	$(call install-python-packages,operator,trainer,dev)
+
+# The `modelship` command alone, without torch: what the demo needs.
+client: $(if $(wildcard $(VENV)/.installed),venv,$(VENV)/.client)
+
+$(VENV)/.client: pyproject.toml requirements/constraints.txt
+	$(call install-python-packages,client)
+
+comma := ,
+define install-python-packages
 	tools/install-debian-packages python
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[operator,trainer,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt uv
+	$(BIN)/python tools/localcluster/uv.py pip install --quiet --python $(BIN)/python -c requirements/constraints.txt \
+	  -e '.[$(1)$(if $(2),$(comma)$(2))$(if $(3),$(comma)$(3))]'
 	touch $@
+endef
 
 lock: venv ## Rewrite requirements/constraints.txt with the newest versions that fit.
 	tools/lock

@@ -9,7 +9,8 @@ cluster: ## A kind cluster named modelship: made, or found alive.
 	tools/install-debian-packages cluster
 	tools/cluster up
 
-images: cluster ## Build the images whose inputs changed, and bring the cluster the layers that it lacks.
+images: ## The cluster, and beside it the images whose inputs changed; then bring it the layers that it lacks.
+	tools/install-debian-packages cluster
 	tools/images
 
 push: machine ## Build the images and push them: REGISTRY=registry.example.com/team; prints the helm command that installs them.

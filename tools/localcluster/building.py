@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
-import sys
 from pathlib import Path
 
-from .cache import cache_dir, write_atomically
+from .cache import cache_dir, lock, write_atomically
 from .console import Failure
-from .engine import LABEL, Engine
+from .engine import BUILDS, LABEL, Engine
+from .uv import pip_config_list, pip_settings
 
 _CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _CA_INSIDE = "/run/modelship/ca-certificates.crt"  # not where it lies outside: apt may replace that file while building
-_PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host", "timeout")
 
 
 def build(engine: Engine, context: Path, dockerfile: Path, name: str, *options: str) -> None:
     """`docker build`, silent unless it fails."""
     command = ["build", "--network=host", "--file", str(dockerfile), "--tag", name, "--label", f"{LABEL}=image"]
     command += [*mounts(engine), *options, str(context)]
-    done = engine.run(*command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with lock(BUILDS, shared=True):
+        done = engine.run(*command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         if lacks_buildx(done.stdout):
             raise Failure(
@@ -42,7 +41,8 @@ def mounts(engine: Engine) -> list[str]:
     """
     if engine.name != "podman":
         return []
-    settings = pip_settings(_pip_config_list())
+    settings = pip_settings(pip_config_list())
+    settings.pop("cert", None)
     volumes = {folder: folder for folder in settings.get("find-links", "").split() if Path(folder).is_dir()}
     if _CA_BUNDLE.exists():
         volumes[str(_CA_BUNDLE)] = _CA_INSIDE
@@ -51,15 +51,3 @@ def mounts(engine: Engine) -> list[str]:
     write_atomically(path, "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
     volumes[str(path)] = "/etc/pip.conf"
     return [f"--volume={outside}:{inside}:ro" for outside, inside in volumes.items()]
-
-
-def pip_settings(listing: str) -> dict[str, str]:
-    """Where packages come from, out of `pip config list`; the environment's word counts last, as it does for pip."""
-    found = re.findall(r"^(global|install|:env:)\.([a-z-]+)='(.*)'$", listing, re.M)
-    ordered = sorted(found, key=lambda entry: ("global", "install", ":env:").index(entry[0]))
-    return {key: value for _, key, value in ordered if key in _PIP_SETTINGS}
-
-
-def _pip_config_list() -> str:
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout

@@ -17,7 +17,7 @@ REPO = Path(__file__).resolve().parents[2]
 _TEMPORARY = ".modelship-tmp-"
 _OURS = (
     *("bin/.receipts/*.json", "go-build", "registry.json", "containers.conf", "pip.conf", "layer-sizes.json"),
-    *(f"locks/{name}" for name in ("base-image", "node-image", "go-build", "image-*", "cluster-*", "load-*")),
+    *(f"locks/{name}" for name in ("base-image", "node-image", "go-build", "image-*", "images", "cluster-*", "load-*")),
     *(".base-image", ".node-image", ".go-output", ".image-*", ".save-*", f"{_TEMPORARY}*", f"bin/.receipts/{_TEMPORARY}*"),
     "tritonserver-*",  # what the integration tests lay out
 )
@@ -117,10 +117,26 @@ def _receipt_path(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def lock(name: str) -> Iterator[None]:
-    """One builder at a time per name, across processes; freed by the kernel when the process dies."""
+def lock(name: str, *, shared: bool = False) -> Iterator[None]:
+    """One builder at a time per name, or several that share it, across processes; freed by the kernel when the process dies."""
+    with _lock_file(name).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def lock_if_free(name: str) -> Iterator[bool]:
+    """Says whether the lock was free, and holds it alone if so."""
+    with _lock_file(name).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _lock_file(name: str) -> Path:
     path = cache_dir() / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    return path

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .cache import cache_dir, write_atomically
+from .cache import cache_dir, lock_if_free, write_atomically
 from .console import Failure, say
 
 LABEL = "dev.modelship"
 """On every image that the tools build: what they prune is theirs, never the user's."""
+BUILDS = "images"
+"""The lock that all builds of images share."""
 _INSTALL = "run tools/install-debian-packages (Debian or Ubuntu, as root), or install Docker or podman yourself"
 
 
@@ -49,8 +51,10 @@ class Engine:
         return self.succeeds("image", "inspect", name)
 
     def prune(self) -> None:
-        """Remove those of our images that have no name any more."""
-        self.succeeds("image", "prune", "--force", "--filter", f"label={LABEL}")
+        """Remove those of our images that have no name any more, unless a build runs: its stages have none yet."""
+        with lock_if_free(BUILDS) as free:
+            if free:
+                self.succeeds("image", "prune", "--force", "--filter", f"label={LABEL}")
 
 
 @functools.cache

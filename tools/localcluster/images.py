@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
@@ -41,7 +42,17 @@ def build_all(engine: Engine) -> dict[str, str]:
         names[name] = ensure(engine, name, names.get(BASE_OF.get(name, ""), ""))
     lines = [f"{name.upper().replace('-', '_')}={names[name]}" for name in NAMES]
     write_atomically(ENV_FILE, "\n".join([*lines, ""]))
+    engine.prune()  # what only older ones were built from
     return {name: names[name] for name in NAMES}
+
+
+def beside_cluster(engine: Engine) -> dict[str, str]:
+    """`build_all` while the cluster is made, or found: images wait for downloads, Go programs for the processor."""
+    base_image.registry_answers(engine)  # asked once, before both need to know
+    with ThreadPoolExecutor(1) as pool:
+        names = pool.submit(build_all, engine)
+        cluster.up(engine)
+    return names.result()
 
 
 def ensure(engine: Engine, name: str, base: str) -> str:
@@ -252,7 +263,6 @@ def _remove_older(engine: Engine, full_name: str) -> None:
     for image in engine.output("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines():
         if image.rsplit(":", 1)[0] == repository and image != full_name:
             engine.succeeds("image", "rm", image)
-    engine.prune()  # what only they were built from
 
 
 def _in_node(engine: Engine, *arguments: str) -> str:
@@ -280,7 +290,7 @@ def main() -> None:
     if arguments.verb == "push":
         names_in(arguments.registry, {})  # a wrong name is said now, not after minutes
     engine = engines.find()
-    names = build_all(engine)
+    names = beside_cluster(engine) if arguments.verb == "load" else build_all(engine)
     if arguments.verb == "push":
         print(helm_command(push(engine, names, arguments.registry)))
         return

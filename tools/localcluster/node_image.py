@@ -89,7 +89,7 @@ def _lay_out(context: Path) -> str:
     _link(_NODE_BIN, context / "usr-bin")
     _link(_NODE_LOCAL_BIN, context / "usr-local-bin")
     _link(_COMPONENTS, context / "components")
-    (context / "version").write_text(gotools.pinned_version("kubernetes"))
+    (context / "version").write_text(gotools.pinned_version("kubelet"))
 
     manifests = context / "manifests"
     manifests.mkdir()
@@ -109,7 +109,7 @@ def _lay_out(context: Path) -> str:
 
 
 def _build_components(engine: Engine, context: Path, sandbox: str) -> None:
-    version = gotools.pinned_version("kubernetes")
+    version = gotools.pinned_version("kubelet")
     command = [str(gotools.bin_dir() / "kubeadm"), "config", "images", "list", "--kubernetes-version", version]
     required = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     images = component_images(required, gotools.pinned_version("kube-router")) | {"pause": sandbox}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,12 +91,32 @@ def test_podman_s_memory_from_before_the_boot_goes(tmp_path: Path) -> None:
     assert not forget_dead_podman(tmp_path, boot_time=1001)
 
 
-@pytest.mark.parametrize("module", [module for module in gotools.MODULES if module.requires], ids=lambda module: module.folder)
-def test_each_go_module_pins_its_tools(module: gotools.GoModule) -> None:
-    text = (gotools.REPO / "tools" / module.folder / "go.mod").read_text()
-    assert gotools.pinned_version(module.folder).startswith("v")
-    for package in module.programs.values():
-        assert f"{package}\n" in text, f"go.mod has no tool directive for {package}"
+@pytest.mark.parametrize("name", gotools.PROGRAMS)
+def test_each_go_program_is_pinned(name: str) -> None:
+    program = gotools.PROGRAMS[name]
+    text = (gotools.REPO / "tools" / program.folder / "go.mod").read_text()
+    if program.package.startswith("modelship.dev/"):
+        assert (gotools.REPO / "tools" / name / "main.go").exists()
+    else:
+        assert f"{program.package}\n" in text, f"go.mod has no tool directive for {program.package}"
+    if program.requires:
+        assert gotools.pinned_version(name).startswith("v")
+
+
+def test_what_several_go_programs_import_is_of_one_version() -> None:
+    def versions(folder: str) -> dict[str, str]:
+        text = (gotools.REPO / "tools" / folder / "go.mod").read_text()
+        replaced = dict(re.findall(r"^replace (\S+) => \S+ (v\S+)", text, re.M))
+        return dict(re.findall(r"^(?:require )?\s*(\S+\.\S+) (v\S+)", text, re.M)) | replaced
+
+    ours, apart = versions(""), versions("local-path-provisioner")
+    shared = {module for module in ours.keys() & apart.keys() if module.startswith("k8s.io/")}
+    assert {module: apart[module] for module in shared} == {module: ours[module] for module in shared}
+
+
+def test_go_names_a_program_after_its_package() -> None:
+    assert gotools.name_of_output("go.etcd.io/etcd/server/v3") == "server"
+    assert gotools.name_of_output("k8s.io/kubernetes/cmd/kubelet") == "kubelet"
 
 
 def test_an_unknown_tool_is_named() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine
-from tools.localcluster.building import lacks_buildx, pip_settings
+from tools.localcluster import uv
+from tools.localcluster.building import lacks_buildx
 from tools.localcluster.console import Failure
 from tools.localcluster.images import (
     chain_ids,
@@ -84,8 +85,24 @@ def test_the_index_carries_the_full_name() -> None:
 
 
 def test_pip_settings_take_the_environment_last_and_leave_out_the_rest() -> None:
-    listing = ":env:.timeout='180'\nglobal.timeout='15'\nglobal.index-url='https://packages.example'\nglobal.cert='/x'\n"
-    assert pip_settings(listing) == {"timeout": "180", "index-url": "https://packages.example"}
+    listing = ":env:.default-timeout='180'\nglobal.timeout='15'\nglobal.index-url='https://packages.example'\nglobal.user='yes'\n"
+    assert uv.pip_settings(listing) == {"timeout": "180", "index-url": "https://packages.example"}
+
+
+def test_uv_is_told_what_pip_is_set_to() -> None:
+    settings = {
+        "index-url": "https://one",
+        "extra-index-url": "https://two\nhttps://three",
+        "find-links": "/a /b",
+        "cert": "/ca.pem",
+    }
+    assert uv.environment(settings) == {
+        "UV_DEFAULT_INDEX": "https://one",
+        "UV_INDEX": "https://two https://three",
+        "UV_FIND_LINKS": "/a,/b",
+        "SSL_CERT_FILE": "/ca.pem",
+    }
+    assert uv.environment({"find-links": ""}) == {}
 
 
 def test_an_older_image_stays_in_the_node_while_anything_mentions_it() -> None:
