@@ -6,6 +6,7 @@ import errno
 import gzip
 import hashlib
 import os
+import re
 import ssl
 import subprocess
 import threading
@@ -459,7 +460,9 @@ def test_a_store_that_fails_is_not_bad_data(
     monkeypatch.setattr(f"{module}.{function}", fail)
     with pytest.raises(UserError) as caught:
         load_classes(data(f"pvc://datasets/{name}", target="churned" if "churn" in name else None))
-    assert caught.value.message == f"pvc://datasets/{name} cannot be read: {os.strerror(code)}; trying again."
+    denied = " for uid .*, gid .*; give it to that group, or make it readable" if code == errno.EACCES else ""
+    told = f"pvc://datasets/{re.escape(name)} cannot be read: {os.strerror(code)}{denied}; trying again\\."
+    assert re.fullmatch(told, caught.value.message)
     assert caught.value.reason is FailureReason.STORE_UNAVAILABLE
     assert caught.value.exit_code == ExitCode.TEMPORARY
 
@@ -476,7 +479,7 @@ def test_a_folder_that_cannot_be_listed_is_not_left_out(claim: Path, monkeypatch
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", fail)
-    with pytest.raises(UserError, match=r"^pvc://datasets/pets cannot be read: Permission denied; trying again\.$"):
+    with pytest.raises(UserError, match=r"^pvc://datasets/pets cannot be read: Permission denied for uid .*; trying again\.$"):
         load_classes(data("pvc://datasets/pets", target=None))
 
 
