@@ -106,7 +106,7 @@ class Pod:
 
     @property
     def gateway_log(self) -> str:
-        return (self.root / "gateway.log").read_text(encoding="utf-8")
+        return (self.root / "gateway.log").read_text(encoding="utf-8", errors="replace")
 
     def container(self, name: str) -> Json:
         """A container of the pod, as the operator asks for it."""

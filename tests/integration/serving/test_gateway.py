@@ -13,6 +13,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import Pod
 from serving_artifacts import expected_probability, sample_request
+from tests.fuzz.gateway_fuzz import fuzz
 from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.integration
@@ -98,12 +99,12 @@ def test_a_row_without_an_answer_is_a_422_that_names_it(pod: Pod, data: list[Any
         ("GET /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
         ("GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
         ("GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("POST /v2/models/churn/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno chunk", 400),
         ("TRACE /v2 HTTP/1.1\r\nHost: x\r\n\r\n", 405),
     ],
 )
-@pytest.mark.parametrize("port", ["http", "metrics"])
-def test_a_request_that_is_no_http_is_a_4xx_in_json(pod: Pod, port: str, request_line: str, status: int) -> None:
-    with socket.create_connection(("127.0.0.1", pod.ports[port]), timeout=10) as connection:
+def test_a_request_that_is_no_http_is_a_4xx_in_json(pod: Pod, request_line: str, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", pod.ports["http"]), timeout=10) as connection:
         connection.sendall(request_line.encode())
         connection.shutdown(socket.SHUT_WR)
         head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
@@ -181,3 +182,9 @@ def test_errors_over_grpc_have_their_codes(pod: Pod) -> None:
         with pytest.raises(InferenceServerException, match='no model "absent" here; this pod serves "churn"') as refused:
             client.infer("absent", [wrong])
         assert refused.value.status() == "StatusCode.NOT_FOUND"
+
+
+def test_a_short_run_of_the_fuzzer(pod: Pod) -> None:
+    """Seeded; `tests/fuzz/gateway_fuzz.py` runs it for longer."""
+    fuzzer = fuzz(pod, seed=1, requests=20_000, seconds=15)
+    assert fuzzer.asked > 1000

@@ -7,7 +7,7 @@ local refusal = require("gateway.refusal")
 local values = require("gateway.values")
 
 local refuse, POWERS = refusal.refuse, values.POWERS
-local concat, ffi_string, tonumber = table.concat, ffi.string, tonumber
+local concat, ffi_string = table.concat, ffi.string
 
 local M = {}
 local DEPTH, ITEMS = 16, 100000
@@ -178,7 +178,7 @@ local function number_at(p, i)
     value = exponent < 0 and mantissa / POWERS[-exponent] or mantissa * POWERS[exponent]
     value = p[start] == 45 and -value or value
   else
-    value = tonumber(ffi_string(p + start, i - start))
+    value = values.decimal(ffi_string(p + start, i - start))
   end
   return value, i
 end

@@ -110,7 +110,7 @@ local function send(status, kind, parts)
   for _, part in ipairs(parts) do
     length = length + #part
   end
-  ngx.status = status
+  ngx.status = status or ngx.status
   ngx.header["Content-Type"] = kind
   ngx.header["Content-Length"] = length
   ngx.print(parts)
@@ -165,6 +165,11 @@ function M.http_other()
     end
     send(triton.is_ready("/v2/models/" .. M.model.name .. "/ready") and 200 or 503, "text/plain", { "" })
   end, http_error)
+end
+
+--- What nginx itself refused, in words of the configuration; the status stays that of the error.
+function M.error_page()
+  send(nil, "application/json", { '{"error":"', ngx.var.error_text, '"}' })
 end
 
 --- Either of them.

@@ -6,7 +6,7 @@ local ffi = require("ffi")
 
 local band = bit.band
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
-local abs, floor = math.abs, math.floor
+local abs, floor, HUGE = math.abs, math.floor, math.huge
 
 ffi.cdef([[
   ssize_t utf8proc_map(const uint8_t *text, ssize_t length, uint8_t **result, int options);
@@ -56,7 +56,7 @@ function M.double_text(value)
     return ""
   elseif value == floor(value) and abs(value) < 1e16 then
     return whole(value)
-  elseif abs(value) == math.huge then
+  elseif abs(value) == HUGE then
     return value > 0 and "inf" or "-inf"
   end
   local digits = abs(value) < 2.3e-308 and 1 or 15 -- what is shorter comes out with zeros at its end, except of subnormals
@@ -72,7 +72,7 @@ function M.single_text(value)
     return ""
   elseif value == floor(value) and abs(value) < 1e16 then
     return whole(value)
-  elseif abs(value) == math.huge then
+  elseif abs(value) == HUGE then
     return value > 0 and "inf" or "-inf"
   end
   local size = abs(value)
@@ -93,6 +93,18 @@ function M.single_text(value)
   return laid_out(tonumber(format("%." .. digits .. "g", value)), digits)
 end
 
+--- The value of a decimal number's text, of whatever length. LuaJIT reads no exponents of six digits: those are 0, or infinite.
+local function decimal(text)
+  local value = tonumber(text)
+  if not value then
+    local digits, sign = match(text, "^[+-]?([0-9.]*)[eE]?([+-]?)")
+    value = (sign == "-" or not find(digits, "[1-9]")) and 0 or HUGE
+    value = byte(text) == 45 and -value or value
+  end
+  return value
+end
+M.decimal = decimal
+
 --- The value of a number's text; NaN for blank text; nil where it is no number, or beyond float64.
 function M.number_of(text)
   local body = match(text, "^[ \t]*(.-)[ \t]*$")
@@ -105,8 +117,8 @@ function M.number_of(text)
   elseif exponent ~= "" and not match(exponent, "^[eE][+-]?[0-9]+$") then
     return nil
   end
-  local value = tonumber((body:gsub("^%+", "")))
-  return value and abs(value) < math.huge and value or nil
+  local value = decimal((body:gsub("^%+", "")))
+  return abs(value) < HUGE and value or nil
 end
 
 --- Whether `length` bytes at `bytes` (const uint8_t *) are UTF-8: no overlong forms, no surrogates, nothing beyond U+10FFFF.
