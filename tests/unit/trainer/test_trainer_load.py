@@ -132,19 +132,19 @@ BAD = {
         csv,
         data("pvc://datasets/churm.csv"),
         FailureReason.DATA_NOT_FOUND,
-        "pvc://datasets/churm.csv does not exist; beside it: churn.csv.",
+        "pvc://datasets/churm.csv does not exist; beside it: churn.csv; copy it there with `modelship upload FILE .*`, .*",
     ),
     "empty claim": (
         nothing,
         data(),
         FailureReason.DATA_NOT_FOUND,
-        "pvc://datasets/churn.csv does not exist: its folder is empty.",
+        "pvc://datasets/churn.csv does not exist: its folder is empty; copy it there with `modelship upload FILE .*`, .*",
     ),
     "missing folder": (
         csv,
         data("pvc://datasets/2024/churn.csv"),
         FailureReason.DATA_NOT_FOUND,
-        "pvc://datasets/2024/churn.csv does not exist: there is no folder 2024.",
+        "pvc://datasets/2024/churn.csv does not exist: there is no folder 2024; copy it there with `modelship upload FILE .*`, .*",
     ),
     "claim not mounted": (
         nothing,
