@@ -45,6 +45,7 @@ end
 
 function CALLS.json_string(digits)
   local text = unhex(digits)
+  json.begin(bytes_of(text), #text)
   local value, stop = json.string(bytes_of(text), 0)
   return { hex(value), stop }
 end

