@@ -63,6 +63,7 @@ class Reason(StrEnum):
     EVALUATION_FAILED = "EvaluationFailed"
     GATE_FAILED = "GateFailed"
     DIGEST_NOT_PROVEN = "DigestNotProven"
+    VERDICT_NOT_OURS = "VerdictNotOurs"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 
 
@@ -193,6 +194,11 @@ REASONS: Mapping[Reason | FailureReason, Facts] = {
         Scope.FAILED,
         "An evaluation of spec.gate measured another artifact than the one to be served.",
         "Name evaluations of the artifact in spec.modelRef.",
+    ),
+    Reason.VERDICT_NOT_OURS: Facts(
+        Scope.FAILED,
+        "An evaluation of spec.gate has a status that is not of the operator: written by hand, or by a restore from a backup.",
+        "Delete the evaluation and create it again: it measures anew.",
     ),
     Reason.PROGRESS_DEADLINE_EXCEEDED: Facts(
         Scope.FAILED, "No new pod became ready within spec.progressDeadlineSeconds.", "See the pods' events and logs."

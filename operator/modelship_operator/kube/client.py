@@ -84,8 +84,9 @@ class Client:
         path = resource.path(metadata["namespace"], metadata["name"]) + _FORCE[force]
         return await self._json("PATCH", path, "apply", resource.plural, orjson.dumps(obj), APPLY, JSON)
 
-    async def apply_status(self, resource: Resource, obj: Json, status: Json) -> Json:
-        """Server-side apply the whole status of `obj`, if it is still the one with its uid; returns its metadata.
+    async def apply_status(self, resource: Resource, obj: Json, status: Json, *, accept: str = METADATA_ONLY) -> Json:
+        """Server-side apply the whole status of `obj`, if it is still the one with its uid; returns its metadata alone, or with
+        `accept` JSON the whole object.
 
         Raises:
             ApiError: `gone` where it was deleted, even if another one has its name by now.
@@ -98,21 +99,21 @@ class Client:
             "status": status,
         }
         path = resource.path(metadata["namespace"], metadata["name"], "status") + _FORCE[True]
-        return await self._json("PATCH", path, "apply", f"{resource.plural}/status", orjson.dumps(body), APPLY, METADATA_ONLY)
+        return await self._json("PATCH", path, "apply", f"{resource.plural}/status", orjson.dumps(body), APPLY, accept)
 
     async def merge(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
         """JSON merge patch; returns the object as it is now, with what others wrote meanwhile."""
         path = f"{resource.path(namespace, name)}?fieldManager={FIELD_MANAGER}"
         return await self._json("PATCH", path, "patch", resource.plural, orjson.dumps(patch), MERGE, JSON)
 
-    async def remove(self, resource: Resource, obj: Json, pointers: Sequence[str]) -> Json:
+    async def remove(self, resource: Resource, obj: Json, pointers: Sequence[str], subresource: str | None = None) -> Json:
         """Remove what the JSON pointers name, if the object is still the one of `obj`'s resourceVersion; returns it as it is now.
 
         Raises:
             ApiError: 422 where it has changed since.
         """
         metadata = obj["metadata"]
-        path = f"{resource.path(metadata['namespace'], metadata['name'])}?fieldManager={FIELD_MANAGER}"
+        path = f"{resource.path(metadata['namespace'], metadata['name'], subresource)}?fieldManager={FIELD_MANAGER}"
         unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
         patch = [unchanged, *({"op": "remove", "path": pointer} for pointer in pointers)]
         return await self._json("PATCH", path, "patch", resource.plural, orjson.dumps(patch), JSON_PATCH, JSON)

@@ -22,6 +22,8 @@ _KEPT_CONTAINER = ("name", "image", "resources")
 
 GUARDED = frozenset({"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget"})
 """Kinds whose spec is to be exactly what was applied."""
+TOLD = frozenset({"ModelTraining", "ModelEvaluation", "ModelDeployment"})
+"""Kinds whose status is to be what we wrote."""
 _TOLERATED = ("/spec/paused", "/spec/template/metadata/")
 """`kubectl rollout pause` is told, not undone; labels and annotations of pods, such as those of `rollout restart`, do no harm."""
 
@@ -29,6 +31,11 @@ _TOLERATED = ("/spec/paused", "/spec/template/metadata/")
 def spec_additions(obj: Json) -> list[str]:
     """JSON pointers of what others have put into the spec of a child, and what is not tolerated."""
     return [pointer for pointer in additions(obj, "spec", (FIELD_MANAGER,)) if not pointer.startswith(_TOLERATED)]
+
+
+def status_additions(obj: Json) -> list[str]:
+    """JSON pointers of what others have put into the status of a resource of ours."""
+    return additions(obj, "status", (FIELD_MANAGER,), "status")
 
 
 def prune(obj: Json, known: Json | None = None) -> Json:
@@ -42,11 +49,25 @@ def prune(obj: Json, known: Json | None = None) -> Json:
         kept["spec"] = {key: spec[key] for key in _KEPT_JOB if key in spec}
     elif obj.get("kind") == "Pod":
         kept["spec"] = _pod_spec(obj.get("spec", {}))
-    if obj.get("kind") in GUARDED and (added := spec_additions(obj)):
-        kept["additions"] = added
+    if added := obj.get("additions") or _additions(obj):
+        kept |= {"additions": added, **_as_we_left_it(known, obj)}
     same = {key: known[key] for key in ("spec", "status") if key in kept and kept[key] == known.get(key)} if known else {}
     interned: Json = _interned({key: value for key, value in kept.items() if key not in same})
     return interned | same
+
+
+def _additions(obj: Json) -> list[str]:
+    if obj.get("kind") in GUARDED:
+        return spec_additions(obj)
+    return status_additions(obj) if obj.get("kind") in TOLD else []
+
+
+def _as_we_left_it(known: Json | None, obj: Json) -> Json:
+    """The status that we wrote, where it is still known, of a resource whose status somebody else has written: it is restored."""
+    if obj.get("kind") not in TOLD or known is None or known["metadata"]["uid"] != obj["metadata"]["uid"]:
+        return {}
+    left = known.get("restore", "additions" not in known)
+    return {"status": known["status"], "restore": True} if left and "status" in known else {}
 
 
 def _metadata(metadata: Json) -> Json:

@@ -14,10 +14,10 @@ import orjson
 
 from modelship_operator.api.common import API_VERSION
 from modelship_operator.controllers.framework import Controller, Failure, ObjectKey, Plan
-from modelship_operator.kube.client import METADATA_ONLY, Client
+from modelship_operator.kube.client import JSON, METADATA_ONLY, Client
 from modelship_operator.kube.errors import ApiError
 from modelship_operator.kube.events import Recorder
-from modelship_operator.kube.pruning import spec_additions
+from modelship_operator.kube.pruning import spec_additions, status_additions
 from modelship_operator.kube.resources import Resource
 from modelship_operator.resources.common import annotation, owned_by
 from modelship_operator.resources.covers import covers
@@ -249,9 +249,9 @@ class Reconciler:
         self._settled[answer["metadata"]["uid"]] = _version(answer["metadata"])
         self._store.put(answer, writer=_key(obj))
 
-    async def _remove(self, resource: Resource, found: Json, added: list[str]) -> Json:
+    async def _remove(self, resource: Resource, found: Json, added: list[str], subresource: str | None = None) -> Json:
         try:
-            return await self._client.remove(resource, found, added)
+            return await self._client.remove(resource, found, added, subresource)
         except ApiError as error:
             if error.code != 422:
                 raise
@@ -291,10 +291,18 @@ class Reconciler:
         latest = self._store.get(_key(obj))
         if latest is None or latest["metadata"]["uid"] != obj["metadata"]["uid"]:
             return None
-        if plan.status is None or plan.status == latest.get("status"):
+        added, restore = latest.get("additions", []), latest.get("restore", False)
+        status = latest["status"] if restore and plan.status is None else plan.status
+        if status is None or (not added and status == latest.get("status")):
             return plan.requeue_after
+        if added and not restore and "completionTime" in latest.get("status", {}):
+            return plan.requeue_after  # what somebody else wrote of a finished run is never made ours, nor is the run run again
+        resource = Resource(API_VERSION, obj["kind"])
         try:
-            answer = await self._client.apply_status(Resource(API_VERSION, obj["kind"]), obj, plan.status)
+            if added:
+                answer = await self._take_back_status(resource, latest, added, status)
+            else:
+                answer = await self._client.apply_status(resource, obj, status)
         except ApiError as error:
             if error.gone:
                 return None
@@ -304,10 +312,28 @@ class Reconciler:
         # Of our own write only the metadata is sent back. Where somebody has changed the spec meanwhile, it is not the one that we
         # know: put together with the version of now, it would keep theirs out of the store.
         if answer["metadata"]["generation"] == latest["metadata"]["generation"]:
-            self._store.put({**latest, "metadata": answer["metadata"], "status": plan.status}, writer=_key(obj))
+            told = {key: value for key, value in latest.items() if key not in ("additions", "restore")}
+            self._store.put({**told, "metadata": answer["metadata"], "status": status}, writer=_key(obj))
         for event in plan.events:
             self._recorder.record(latest, type=event.type, reason=event.reason, action=event.action, note=event.note)
         return plan.requeue_after
+
+    async def _take_back_status(self, resource: Resource, latest: Json, added: list[str], status: Json) -> Json:
+        """Somebody else has written a status, which only we do: it is ours again, and what they added to it goes.
+
+        Raises:
+            RetryLater: it was written again just after.
+        """
+        uid = latest["metadata"]["uid"]
+        if wait := self._corrections.wait(uid):
+            raise RetryLater("its status was changed again", wait)
+        self._corrections.made(uid)
+        log.warning("a status was changed by somebody else; restoring it", extra={**_fields(_key(latest)), "added": added})
+        note = f"somebody else wrote {', '.join(added)}; the status is restored."[:1024]
+        self._recorder.record(latest, type="Warning", reason="StatusRestored", action="Restore", note=note)
+        answer = await self._client.apply_status(resource, latest, status, accept=JSON)
+        left = status_additions(answer)
+        return await self._remove(resource, answer, left, "status") if left else answer
 
 
 class _Waits(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from modelship_operator.api.reasons import Reason
 from modelship_operator.controllers.common.outcome import short_digest
 from modelship_operator.controllers.evaluation.verdict import FAILED, PASSED, failing_gates
 
@@ -45,6 +46,9 @@ def _rule_one(digest: str, name: str, evaluation: Json | None) -> Ruling:
     verdict = status.get("verdict")
     if verdict is None:
         return _unfinished(digest, name, status)
+    if evaluation.get("additions") and not evaluation.get("restore"):
+        message = f"the status of {name} was written by somebody else than this operator; create the evaluation again."
+        return Ruling(FAILED, Reason.VERDICT_NOT_OURS, message)
     measured = status.get("subject", {}).get("artifactDigest", "")
     if measured != digest:
         what = short_digest(measured) if measured else "no known artifact"
