@@ -26,7 +26,10 @@ RIGHTS = [
     ("get", "pods", "log", False),
     ("create", "pods", "exec", False),
     ("create", "pods", "", False),
-    ("delete", "pods", "", False),
+    ("delete", "pods", "", True),  # whose work has ended, while a container of a mesh goes on
+    ("deletecollection", "pods", "", False),
+    ("list", "events.events.k8s.io", "", True),  # why a Job has no pod
+    ("watch", "events.events.k8s.io", "", False),
     ("create", "serviceaccounts", "token", False),
     ("delete", "modeltrainings.modelship.dev", "", False),
     ("patch", "modeltrainings.modelship.dev", "", False),
