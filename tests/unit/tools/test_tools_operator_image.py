@@ -1,11 +1,9 @@
-"""The operator's image has every file that its programs import."""
+"""The operator's image has every file that its programs import, at their start or later."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,19 +14,39 @@ pytestmark = pytest.mark.unit
 PROGRAMS = ("modelship_operator.runtime.main", "modelship_trainer.serving.repository")
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_imports_nothing_that_is_not_copied(program: str, tmp_path: Path) -> None:
-    for file in input_files(REPO, (REPO / "images" / "operator" / "Dockerfile").read_text()):
-        top, _, inside = file.relative_to(REPO).as_posix().partition("/")
-        if top in ("operator", "trainer"):
-            (tmp_path / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, tmp_path / inside)
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {program} as program; print(program.__file__)"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(tmp_path))
+def test_what_the_operator_s_image_runs_imports_only_what_is_copied() -> None:
+    copied = {module: file for file in input_files(REPO, _dockerfile()) if (module := _module_of(file))}
+    wanted, seen = list(PROGRAMS), set[str]()
+    while wanted:
+        module = wanted.pop()
+        if module not in seen:
+            seen.add(module)
+            assert module in copied, f"images/operator/Dockerfile does not copy {module}"
+            wanted += [name for name in _imports(copied[module]) if _is_module(name)]
+    assert "modelship_trainer.artifact.manifest" in seen
+
+
+def _dockerfile() -> str:
+    return (REPO / "images" / "operator" / "Dockerfile").read_text()
+
+
+def _module_of(file: Path) -> str | None:
+    top, *inside = file.relative_to(REPO).with_suffix("").parts
+    return ".".join(inside).removesuffix(".__init__") if top in ("operator", "trainer") and file.suffix == ".py" else None
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _is_module(name: str) -> bool:
+    """Whether it is a file of ours, not a name in one."""
+    top, *_ = name.split(".")
+    folder = {"modelship_operator": "operator", "modelship_trainer": "trainer"}.get(top)
+    path = REPO / (folder or "") / name.replace(".", "/")
+    return folder is not None and (path.with_suffix(".py").exists() or (path / "__init__.py").exists())
