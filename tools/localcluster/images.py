@@ -138,7 +138,8 @@ def load(engine: Engine, names: Collection[str]) -> None:
                 started = time.monotonic()
                 size = _send(engine, name)
                 say(f"{name} is in the node: {size / 1e6:.1f} MB sent in {time.monotonic() - started:.1f} s")
-        stale = replaced(there, set(names), _in_use())
+        listing = engine.output("exec", cluster.NODE, "crictl", "images", "--output", "json")
+        stale = without_twins(replaced(there, set(names), _in_use()), set(names), listing)
         # Housekeeping: an image that a pod of this moment holds is taken the next time.
         if stale and not engine.succeeds("exec", cluster.NODE, "crictl", "rmi", *stale):
             say(f"older versions are still in use and stay: {', '.join(stale)}")
@@ -154,6 +155,16 @@ def replaced(there: set[str], wanted: set[str], in_use: str) -> list[str]:
     hashed = [name for name in there - wanted if re.search(r":[0-9a-f]{12}$", name)]
     older = [name for name in hashed if name.rsplit(":", 1)[0] in repositories]
     return sorted(name for name in older if name not in in_use)
+
+
+def without_twins(stale: list[str], wanted: set[str], listing: str) -> list[str]:
+    """Those names whose image is not also a wanted one's: kubelet's way of removing one name takes the image, all its names with it.
+
+    `listing` is what `crictl images --output json` prints.
+    """
+    tags = [set(image.get("repoTags") or []) for image in json.loads(listing)["images"]]
+    kept = set().union(*(names for names in tags if names & wanted))
+    return [name for name in stale if name not in kept]
 
 
 def _in_use() -> str:

@@ -24,6 +24,7 @@ from tools.localcluster.images import (
     replaced,
     unpacked_layers,
     without_layers,
+    without_twins,
 )
 
 pytestmark = pytest.mark.unit
@@ -109,6 +110,13 @@ def test_an_older_image_stays_in_the_node_while_anything_mentions_it() -> None:
     old, used, new = (f"x/trainer:{digit * 12}" for digit in "123")
     there = {old, used, new, "x/trainer:mine", f"x/trainer-base:{'1' * 12}", "kube/etcd:1"}
     assert replaced(there, {new}, f'{{"args": ["--trainer-image={used}"]}}') == [old]
+
+
+def test_an_older_name_of_a_wanted_image_stays() -> None:
+    listing = json.dumps(
+        {"images": [{"id": A, "repoTags": ["x/trainer:old", "x/trainer:new"]}, {"id": "b", "repoTags": ["x/front:old"]}]}
+    )
+    assert without_twins(["x/trainer:old", "x/front:old"], {"x/trainer:new"}, listing) == ["x/front:old"]
 
 
 def test_a_build_that_fails_for_lack_of_buildx_is_told_from_others() -> None:
