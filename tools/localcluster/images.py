@@ -158,7 +158,7 @@ def replaced(there: set[str], wanted: set[str], in_use: str) -> list[str]:
 
 
 def without_twins(stale: list[str], wanted: set[str], listing: str) -> list[str]:
-    """Those names whose image is not also a wanted one's: kubelet's way of removing one name takes the image, all its names with it.
+    """Those names whose image is not also a wanted one's: to remove one name as kubelet does takes all names of its image.
 
     `listing` is what `crictl images --output json` prints.
     """
