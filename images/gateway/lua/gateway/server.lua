@@ -96,6 +96,7 @@ end
 
 local function infer(request)
   local _, tensors = packer.pack(M.model, request)
+  ngx.sleep(0) -- first read what else has arrived: sent one after another, requests make one batch of Triton's
   local began = ngx.now()
   local answer = triton.infer(M.model, tensors)
   ngx.update_time()
