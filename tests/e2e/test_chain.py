@@ -129,6 +129,27 @@ def test_only_inference_passes_the_gateway(kubectl: Kubectl, tabular: dict[str, 
             refused.value.close()
 
 
+def test_hostile_json_ends_nobody_s_server(kubectl: Kubectl, tabular: dict[str, Object]) -> None:
+    def restarts() -> list[int]:
+        (pod,) = kubectl.list("pods", "modelship.dev/name=tumour,modelship.dev/kind=ModelDeployment")
+        status = pod["status"]
+        return [entry["restartCount"] for entry in [*status["initContainerStatuses"], *status["containerStatuses"]]]
+
+    before = restarts()
+    column = '{"inputs":[{"name":"mean radius","shape":[%s,1],"datatype":"FP32","data":%s}]}'
+    with kubectl.forward("svc/tumour", 8000) as port:
+        url = f"http://127.0.0.1:{port}/v2/models/tumour/infer"
+        for body in (column % (2**63 - 1, "[1]"), column % (10**9, "[1]"), column % (1, "[" * 40_000)):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=10)
+            assert refused.value.code == 400
+            assert json.load(refused.value)["error"]
+            refused.value.close()
+        metadata = json.load(urllib.request.urlopen(url.removesuffix("/infer"), timeout=10))
+        assert len(metadata["inputs"]) == 30, "and the server answers"
+    assert restarts() == before
+
+
 def test_the_image_example_reads_digits(kubectl: Kubectl) -> None:
     kubectl.apply(*(example("image", kind) for kind in ("ModelTraining", "ModelEvaluation", "ModelDeployment")))
     for kind, name in (("mt", "digits"), ("me", "digits-holdout"), ("md", "digits")):

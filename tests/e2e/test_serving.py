@@ -69,6 +69,7 @@ def carry(client):
         back.join()
 
 with socket.create_server(("", 9000)) as door:
+    print("listening", flush=True)
     while True:
         threading.Thread(target=carry, args=(door.accept()[0],), daemon=True).start()
 """
@@ -145,7 +146,8 @@ def http_load(kubectl: Kubectl, served: Object, image: str) -> Iterator[None]:
 def grpc_load(kubectl: Kubectl, served: Object, image: str) -> Iterator[None]:
     """Triton's own client, here; each on a connection of its own, which it keeps until the server says that it leaves."""
     kubectl.apply(helper_pod("relay", image, RELAY, env={"PEER": served["status"]["endpoint"]["grpc"]}))
-    kubectl("wait", "pod/relay", "--for=condition=Ready", "--timeout=60s")
+    # Not merely ready: kubectl's forwarding ends with the first connection that is refused.
+    assert eventually(lambda: "listening" in kubectl("logs", "relay", check=False), 60), kubectl.story("pod", "relay")
     over, answers = threading.Event(), list[str]()
     image_input = tritonclient.grpc.InferInput("input", [1, 1, 8, 8], "FP32")
     image_input.set_data_from_numpy(np.zeros((1, 1, 8, 8), np.float32))
