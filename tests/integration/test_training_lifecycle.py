@@ -53,7 +53,7 @@ def start(here: Namespace, **spec: Any) -> Json:
 
 def writes(plane: ControlPlane, namespace: Namespace) -> list[tuple[str, str]]:
     """(verb, resource) of everything that operators wrote in the namespace, leases and events aside."""
-    events = (event for event in plane.audit_events() if "httpx" not in event["userAgent"])
+    events = (event for event in plane.audit_events() if "httpx" not in event.get("userAgent", ""))
     return [
         (event["verb"], "/".join(filter(None, (event["objectRef"]["resource"], event["objectRef"].get("subresource")))))
         for event in events
