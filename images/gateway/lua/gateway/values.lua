@@ -46,18 +46,22 @@ local function laid_out(value, digits)
   return sign .. sub(mantissa, 1, exponent + 1) .. "." .. sub(mantissa, exponent + 2)
 end
 
-local function whole(value)
-  return value == 0 and "0" or format("%.0f", value)
+-- The text of what has no digits behind its point: NaN, whole numbers, infinities; else nil.
+local function text_without_digits(value)
+  if value ~= value then
+    return ""
+  elseif value == floor(value) and abs(value) < 1e16 then
+    return value == 0 and "0" or format("%.0f", value)
+  elseif abs(value) == HUGE then
+    return value > 0 and "inf" or "-inf"
+  end
 end
 
 --- The shortest text that reads back as this float64; "" for NaN.
 function M.double_text(value)
-  if value ~= value then
-    return ""
-  elseif value == floor(value) and abs(value) < 1e16 then
-    return whole(value)
-  elseif abs(value) == HUGE then
-    return value > 0 and "inf" or "-inf"
+  local plain = text_without_digits(value)
+  if plain then
+    return plain
   end
   local digits = abs(value) < 2.3e-308 and 1 or 15 -- what is shorter comes out with zeros at its end, except of subnormals
   while digits < 17 and tonumber(format("%." .. digits .. "g", value)) ~= value do
@@ -68,12 +72,9 @@ end
 
 --- The shortest text that reads back as this float32; "" for NaN.
 function M.single_text(value)
-  if value ~= value then
-    return ""
-  elseif value == floor(value) and abs(value) < 1e16 then
-    return whole(value)
-  elseif abs(value) == HUGE then
-    return value > 0 and "inf" or "-inf"
+  local plain = text_without_digits(value)
+  if plain then
+    return plain
   end
   local size = abs(value)
   if size >= 1e-4 and size < 1 then -- probabilities
